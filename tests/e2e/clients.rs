@@ -333,8 +333,8 @@ async fn audited(sandbox: &Sandbox) {
     sandbox.patch::<ServiceDatabase>("shop", &classes(Value::Null)).await;
 }
 
-/// One session more than a client may have is refused, and a statement that takes longer than it may is cancelled; those
-/// of others are not.
+/// One session more than a client may have is refused, and a statement that takes longer than it may is cancelled;
+/// those of others are not.
 async fn limited(sandbox: &Sandbox, others: &Value, writer: &Value) {
     let (_, writes) = sandbox.credentials_of("shop", "writer").await;
     let (_, reads) = sandbox.credentials_of("shop", "reader").await;
@@ -628,8 +628,8 @@ async fn removed(sandbox: &Sandbox, shop: &Value) {
 /// The grace of a removed client's sessions.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// A session of a client that was removed at this time or later goes on with its rights until the end of its grace, while
-/// new logins are refused.
+/// A session of a client that was removed at this time or later goes on with its rights until the end of its grace,
+/// while new logins are refused.
 async fn has_its_grace(sandbox: &Sandbox, session: &Connection, credentials: &Credentials, since: Instant) {
     let mut is_refused = false;
     let end = loop {

@@ -178,8 +178,8 @@ fn a_new_database_has_the_state_of_a_chosen_moment() {
     });
 }
 
-/// A short-lived login that the restored data has is refused by the new database, and goes on in the other one. Vault makes
-/// logins for the client of each, with which nobody logs in to the other one.
+/// A short-lived login that the restored data has is refused by the new database, and goes on in the other one. Vault
+/// makes logins for the client of each, with which nobody logs in to the other one.
 async fn the_clients_of_a_clone_are_its_own(sandbox: &Sandbox, clone: &str, of_source: &Credentials) {
     let (of_clone, another) = (sandbox.leased(clone, READER).await, sandbox.leased("shop", READER).await);
     for (at, login, may) in [

@@ -1,5 +1,6 @@
 //! Tenants of two databases and of two namespaces: none reads another's record, uses another's part of Vault's database
-//! secrets engine, logs in to Vault or to PostgreSQL as another, or becomes another's role. The database and the clients of the second namespace have the names of the first.
+//! secrets engine, logs in to Vault or to PostgreSQL as another, or becomes another's role. The
+//! database and the clients of the second namespace have the names of the first.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -8,9 +8,10 @@ use super::scenario::NAME;
 use crate::harness::postgres::Credentials;
 use crate::harness::{Sandbox, column, login_at};
 
-/// Without short-lived logins, of which this look makes one. Which of the two logins of Vault's is valid depends on how often
-/// it was proved.
-const ROLES: &str = "SELECT rolname || CASE WHEN rolcanlogin AND rolname !~ '^servicedb_vault' THEN ' logs in' ELSE '' END \
+/// Without short-lived logins, of which this look makes one. Which of the two logins of Vault's is valid depends on how
+/// often it was proved.
+const ROLES: &str = "SELECT rolname \
+    || CASE WHEN rolcanlogin AND rolname !~ '^servicedb_vault' THEN ' logs in' ELSE '' END \
     || CASE WHEN rolsuper THEN ' superuser' ELSE '' END \
     || coalesce((SELECT ' of ' || string_agg(owner.rolname, ',' ORDER BY owner.rolname) FROM pg_auth_members m \
        JOIN pg_roles owner ON owner.oid = m.roleid WHERE m.member = r.oid), '') \
@@ -19,8 +20,8 @@ const DATABASES: &str = "SELECT datname || ' of ' || pg_get_userbyid(datdba) FRO
 const SETTINGS: &str = "SHOW work_mem";
 const VERSION: &str = "SHOW server_version";
 const ROWS: &str = "SELECT id FROM notes ORDER BY id";
-/// Rights on everything that is not PostgreSQL's own, row policies, and limits of roles, but for those that [`ROLES`] leaves
-/// out.
+/// Rights on everything that is not PostgreSQL's own, row policies, and limits of roles, but not of Vault's own and of
+/// those that it makes.
 const RIGHTS: &str = "SELECT what || ': ' || item FROM ( \
     SELECT c.oid::regclass::text, item::text FROM pg_class c, unnest(c.relacl) item WHERE c.oid >= 16384 \
     UNION ALL SELECT attrelid::regclass || '.' || attname, item::text FROM pg_attribute, unnest(attacl) item \
@@ -83,8 +84,8 @@ fn credentials(record: &Value) -> Credentials {
     }
 }
 
-/// The clients that have a login of their own: as what their sessions act, which limits they have, which rows they see, and
-/// whether their Secrets have what is in Vault.
+/// The clients that have a login of their own: as what their sessions act, which limits they have, which rows they see,
+/// and whether their Secrets have what is in Vault.
 async fn clients(sandbox: &Sandbox, app: &Credentials) -> Result<Value, String> {
     let found = sandbox.api::<ServiceDatabase>().get(NAME).await.map_err(|error| error.to_string())?;
     let in_vault = sandbox.vault_names(NAME);

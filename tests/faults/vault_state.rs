@@ -28,8 +28,8 @@ pub async fn secret_ids(sandbox: &Sandbox, role: &str) -> Vec<String> {
     sandbox.vault().list(&format!("{APPROLE}/{role}/secret-id")).await
 }
 
-/// Policies, roles with the number of their secret_ids, the connection of the database secrets engine, and records without
-/// their values.
+/// Policies, roles with the number of their secret_ids, the connection of the database secrets engine, and records
+/// without their values.
 pub async fn read(sandbox: &Sandbox) -> Value {
     let vault = sandbox.vault();
     let mut all = Map::new();
