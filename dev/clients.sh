@@ -43,6 +43,12 @@ until_it() {
 now() { date -u +%Y-%m-%dT%H:%M:%S.%NZ; }
 # The requests of the operator and of the agents since a time.
 requests() { kubectl -n vault logs vault-0 --since-time="$1" | { grep '^{' || true; } | jq -s '[.[] | select(.type == "request")] | length'; }
+# Those of the operator for the records, policies and roles of the clients.
+for_clients() {
+  kubectl -n vault logs vault-0 --since-time="$1" | { grep '^{' || true; } | jq -s --arg namespace "$namespace" '[.[]
+    | select(.type == "request" and ((.auth.policies // []) | any(startswith("servicedb-operator."))))
+    | select(.request.path | contains("\($namespace)/shop/clients/") or contains("\($namespace).shop.client."))] | length'
+}
 
 kubectl delete namespace "$namespace" --ignore-not-found >/dev/null
 kubectl create namespace "$namespace" >/dev/null
@@ -63,7 +69,7 @@ vault audit enable -path="$AUDIT" file file_path=stdout >/dev/null
 sleep 20
 since=$(now)
 sleep "$REST"
-rest=$(requests "$since")
+rest=$(requests "$since") of_clients=$(for_clients "$since")
 
 since=$(now) begin=$EPOCHREALTIME
 kubectl -n "$namespace" annotate servicedatabase shop servicedb.dev/rotate=measured >/dev/null
@@ -78,4 +84,5 @@ sent=$(requests "$since")
   printf '| rotation of the application and of all clients | %s s |\n' "$rotated"
   printf '| … requests to Vault for it | %d |\n' "$sent"
   printf '| requests to Vault at rest, in %d s | %d |\n' "$REST" "$rest"
+  printf '| … of the operator for the clients (one for each and resync) | %d |\n' "$of_clients"
 } | tee "$DEV/clients.md"

@@ -2,6 +2,7 @@
 //! from the shared login and back.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::Api;
@@ -251,6 +252,7 @@ fn clients_come_rotate_and_go() {
         a_later_table_is_granted(&sandbox).await;
         shown(&sandbox).await;
         audited(&sandbox).await;
+        limited(&sandbox, &json!([shop, reader()]), &writer).await;
         rotated(&sandbox).await;
         from_another_namespace(&sandbox, &json!([shop, reader(), writer])).await;
         of_one_name(&sandbox, &json!([shop, reader(), writer])).await;
@@ -329,6 +331,51 @@ async fn audited(sandbox: &Sandbox) {
     })
     .await;
     sandbox.patch::<ServiceDatabase>("shop", &classes(Value::Null)).await;
+}
+
+/// One session more than a client may have is refused, and a statement that takes longer than it may is cancelled;
+/// those of others are not.
+async fn limited(sandbox: &Sandbox, others: &Value, writer: &Value) {
+    let (_, writes) = sandbox.credentials_of("shop", "writer").await;
+    let (_, reads) = sandbox.credentials_of("shop", "reader").await;
+    let another = async || {
+        // Sessions that were closed just now may not have ended.
+        until("a session within the limit", SOON, || async {
+            sandbox.login("shop", &writes).await.map_err(|error| error.to_string())
+        })
+        .await
+    };
+    let mut sessions = vec![another().await, another().await, another().await];
+    let refusal = sandbox.login("shop", &writes).await.err().expect("a fourth session is refused");
+    assert_eq!(sqlstate(&refusal).as_deref(), Some("53300"), "{refusal}");
+    let reader = sandbox.login("shop", &reads).await.expect("the limit is that of one client");
+    sessions.pop();
+    sessions.push(another().await);
+
+    let mut in_haste = writer.clone();
+    in_haste["statementTimeoutSeconds"] = json!(3);
+    let with = |writer: &Value| {
+        let mut clients = others.as_array().expect("clients").clone();
+        clients.push(writer.clone());
+        json!({"spec": {"clients": clients}})
+    };
+    sandbox.patch::<ServiceDatabase>("shop", &with(&in_haste)).await;
+    drop(sessions);
+    let session = until("its sessions have the timeout", SOON, || async {
+        let session = sandbox.login("shop", &writes).await.map_err(|error| error.to_string())?;
+        match column(&session, "SHOW statement_timeout").await {
+            Ok(shown) if shown == ["3s"] => Ok(session),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    let cancelled = run(&session, "SELECT pg_sleep(30)").await.expect_err("a statement of 30 s is cancelled");
+    assert_eq!(cancelled.sqlstate.as_deref(), Some("57014"), "{cancelled:?}");
+    assert!(is_allowed(&session, "INSERT INTO later VALUES (4)").await, "the session goes on");
+    for other in [reader, sandbox.connect("shop").await] {
+        run(&other, "SELECT pg_sleep(4)").await.expect("the timeout is that of one client");
+    }
+    sandbox.patch::<ServiceDatabase>("shop", &with(writer)).await;
 }
 
 /// One at a time and all; what the record held before still logs in.
@@ -565,7 +612,10 @@ async fn removed(sandbox: &Sandbox, shop: &Value) {
     assert!(client_status(sandbox, "shop", "writer").await.is_none());
     sandbox.login("shop", &reads).await.expect("the others go on");
     // And the last, with its row policy.
-    sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"clients": [shop]}})).await;
+    let (session, since) = (sandbox.login("shop", &reads).await.expect("the reader"), Instant::now());
+    let patch = json!({"spec": {"credentials": {"sessionGraceSeconds": GRACE.as_secs()}, "clients": [shop]}});
+    sandbox.patch::<ServiceDatabase>("shop", &patch).await;
+    has_its_grace(sandbox, &session, &reads, since).await;
     refused(sandbox, "reader", &reads).await;
     until("nothing is left of the row policy", SOON, || async {
         let query = "SELECT count(*) FROM pg_policy UNION ALL SELECT count(*) FROM pg_class WHERE relname = 'notes' AND relrowsecurity";
@@ -573,6 +623,29 @@ async fn removed(sandbox: &Sandbox, shop: &Value) {
         if left == "0\n0" { Ok(()) } else { Err(left) }
     })
     .await;
+}
+
+/// The grace of a removed client's sessions.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// A session of a client that was removed at this time or later goes on with its rights until the end of its grace,
+/// while new logins are refused.
+async fn has_its_grace(sandbox: &Sandbox, session: &Connection, credentials: &Credentials, since: Instant) {
+    let mut is_refused = false;
+    let end = loop {
+        match column(session, "SELECT id FROM notes").await {
+            Ok(rows) => assert_eq!(rows, ["1"], "its row policy stays"),
+            Err(end) => break end,
+        }
+        let refusal = sandbox.login("shop", credentials).await.err().and_then(|error| sqlstate(&error));
+        is_refused |= refusal.is_some_and(|code| code.starts_with("28"));
+        assert!(since.elapsed() < GRACE + SOON, "it lives");
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    };
+    // None: the server closed the connection before the statement was sent.
+    assert!(end.sqlstate.as_deref().is_none_or(|code| code == "57P01"), "{end:?}");
+    assert!(since.elapsed() >= GRACE, "it ended after {:?}", since.elapsed());
+    assert!(is_refused, "its login was accepted as long as its session lived");
 }
 
 /// It cannot log in to Vault any more, its record is gone, and PostgreSQL refuses its login.

@@ -8,7 +8,16 @@ use serde_json::{Value, json};
 use servicedb::api::ServiceDatabase;
 
 use crate::archive::archive_a_segment;
-use crate::harness::{Cluster, READY, SOON, Sandbox, Writer, column, database, plugin, shared, store, with_notes};
+use crate::harness::{
+    Cluster, Credentials, READY, SOON, Sandbox, Writer, column, database, plugin, shared, sqlstate, store, with_notes,
+};
+
+/// The client with short-lived logins, and its declaration.
+const READER: &str = "reader";
+
+fn reader() -> Value {
+    json!({"serviceAccountName": READER, "access": {"mode": "ReadOnly", "dynamic": {}}})
+}
 
 async fn psql(sandbox: &Sandbox, service: &str, statement: &str) -> String {
     let pod = sandbox.primary(service).await;
@@ -28,7 +37,9 @@ async fn restore(sandbox: &Sandbox, name: &str, source: Value, target: Value) {
     } else {
         json!({"enabled": false})
     };
-    let spec = json!({"storage": {"size": "1Gi"}, "backup": backup, "bootstrap": {"restore": restore}});
+    let clients = if name == "one" { json!([reader()]) } else { json!([]) };
+    let bootstrap = json!({"restore": restore});
+    let spec = json!({"storage": {"size": "1Gi"}, "backup": backup, "bootstrap": bootstrap, "clients": clients});
     sandbox.create(database(name, spec)).await;
 }
 
@@ -69,9 +80,11 @@ fn a_new_database_has_the_state_of_a_chosen_moment() {
     }
     let _store = store::used();
     shared("restores", async |sandbox| {
-        with_notes(&sandbox, json!({"instances": 2, "backup": {"store": "main", "schedule": {"verification": ""}}}))
-            .await;
+        let backup = json!({"store": "main", "schedule": {"verification": ""}});
+        with_notes(&sandbox, json!({"instances": 2, "backup": backup, "clients": [reader()]})).await;
         sandbox.condition("shop", "BackedUp", "True", "BackedUp", READY * 2).await;
+        // It is in the data that is restored.
+        let leased = sandbox.leased("shop", READER).await;
         let writer = Writer::start(sandbox.clone(), "shop");
         let first = Moment::of(&writer).await;
         writer.goes_on(20).await;
@@ -122,6 +135,7 @@ fn a_new_database_has_the_state_of_a_chosen_moment() {
             let last = ids.last().copied().unwrap_or_default();
             assert!(last <= moment.newest, "{name}: {last} <= {}", moment.newest);
         }
+        the_clients_of_a_clone_are_its_own(&sandbox, "one", &leased).await;
         for name in ["by-lsn", "by-name"] {
             sandbox.ready(name, READY).await;
             let rows: u64 = psql(&sandbox, name, "SELECT count(*) FROM notes").await.parse().expect("a number");
@@ -162,6 +176,35 @@ fn a_new_database_has_the_state_of_a_chosen_moment() {
         let rows: u64 = psql(&sandbox, "back", "SELECT count(*) FROM notes").await.parse().expect("a number");
         assert!(rows >= written, "{rows} of {written}");
     });
+}
+
+/// A short-lived login that the restored data has is refused by the new database, and goes on in the other one. Vault
+/// makes logins for the client of each, with which nobody logs in to the other one.
+async fn the_clients_of_a_clone_are_its_own(sandbox: &Sandbox, clone: &str, of_source: &Credentials) {
+    let (of_clone, another) = (sandbox.leased(clone, READER).await, sandbox.leased("shop", READER).await);
+    for (at, login, may) in [
+        (clone, &of_clone, true),
+        (clone, of_source, false),
+        (clone, &another, false),
+        ("shop", of_source, true),
+        ("shop", &another, true),
+        ("shop", &of_clone, false),
+    ] {
+        // As if it were its own, so that only the login may be wrong.
+        let there = sandbox.credentials(at).await;
+        let login = Credentials { user: login.user.clone(), password: login.password.clone(), ..there };
+        let what = format!("{} at {at}", login.user);
+        match sandbox.login(at, &login).await {
+            Ok(session) => {
+                assert!(may, "{what}: it is accepted");
+                column(&session, "SELECT id FROM notes").await.unwrap_or_else(|refusal| panic!("{what}: {refusal:?}"));
+            }
+            Err(error) => {
+                let is_refused = sqlstate(&error).is_some_and(|code| code.starts_with("28"));
+                assert!(!may && is_refused, "{what}: {error}");
+            }
+        }
+    }
 }
 
 /// The folder of the database in the store.

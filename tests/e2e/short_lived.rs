@@ -9,8 +9,8 @@ use servicedb::api::ServiceDatabase;
 use servicedb::postgres::Connection;
 
 use crate::harness::{
-    Credentials, READY, SOON, Sandbox, column, config_map, database, login_at, plugin, pooler_address, run,
-    service_account, shared, sqlstate, until,
+    Credentials, READY, SOON, Sandbox, column, config_map, database, login_at, plugin, plugin_with, pooler_address,
+    run, service_account, shared, sqlstate, until,
 };
 use crate::isolation::token;
 use crate::pooler;
@@ -112,6 +112,7 @@ fn logins_come_from_vault_and_end_with_their_lease() {
         let session = connect(&sandbox, &expiring).await;
         rights(&sandbox, &session, &token).await;
         through_the_pooler(&sandbox).await;
+        a_person_logs_in(&sandbox).await;
         vault_makes_nothing_else(&sandbox).await;
         no_request_meets_a_changing_password(&sandbox).await;
         survives_a_switchover(&sandbox).await;
@@ -167,6 +168,43 @@ async fn through_the_pooler(sandbox: &Sandbox) {
     assert!(metrics.contains(series) && !metrics.contains(&login.user), "{metrics}");
     let wrong = Credentials { password: "wrong".to_owned(), ..login };
     assert!(login_at(address, &host, &wrong).await.is_err(), "any password is accepted");
+}
+
+/// `kubectl servicedb login`, as a person whose token of Vault may get a login, and as one whose token may not.
+async fn a_person_logs_in(sandbox: &Sandbox) {
+    let (vault, policy) = (sandbox.vault(), format!("e2e-person-of-{}", sandbox.namespace));
+    let path = format!("database/creds/{}", sandbox.vault_names("shop").engine_role("picker"));
+    let right = format!("path \"{path}\" {{ capabilities = [\"read\"] }}");
+    let text = format!("{right}\npath \"sys/leases/revoke\" {{ capabilities = [\"update\"] }}");
+    vault.write(&format!("sys/policies/acl/{policy}"), &json!({"policy": text})).await;
+    let as_person = async |token: &str, statement: &str| {
+        let arguments = ["login", "shop", "--as", "picker", "--", "-XqAt", "-c", statement];
+        let output = plugin_with(sandbox, &vault.environment(token), &arguments).await;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        (output.status.success(), text(&output.stdout), text(&output.stderr))
+    };
+    let token = vault.person(&policy).await;
+    let statement = "SELECT session_user || ' ' || current_user || ' ' || id FROM notes";
+    let (succeeded, shown, told) = as_person(&token, statement).await;
+    let login = shown.strip_suffix(" shop_db_c_picker 1").unwrap_or_else(|| panic!("its row policy: {shown}{told}"));
+    assert!(succeeded && login.starts_with("servicedb.picker."), "{shown}{told}");
+    assert!(told.contains(&format!("logging in as {login}, for ")) && !told.contains("given back"), "{told}");
+    // Its lease would last for an hour.
+    until("the login is given back", SOON, || async {
+        let query = format!("SELECT count(*) FROM pg_roles WHERE rolname = '{login}'");
+        match as_superuser(sandbox, &query).await?.as_str() {
+            "0" => Ok(()),
+            left => Err(left.to_owned()),
+        }
+    })
+    .await;
+    let (succeeded, _, told) = as_person(&token, "INSERT INTO notes VALUES (3, 'x', false)").await;
+    assert!(!succeeded && told.contains("permission denied for table notes"), "{told}");
+
+    let (succeeded, shown, told) = as_person(&vault.person("no-such-policy").await, statement).await;
+    assert!(!succeeded && shown.is_empty(), "{shown}");
+    assert!(told.contains("Vault denied it") && told.contains(&right), "{told}");
+    vault.delete(&format!("sys/policies/acl/{policy}")).await;
 }
 
 /// Whoever has the password of Vault's login has no right but to make logins of these clients.

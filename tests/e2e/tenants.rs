@@ -1,21 +1,27 @@
-//! Tenants of two databases and of two namespaces: none reads another's record, logs in to Vault or to PostgreSQL as
-//! another, or becomes another's role. The database and the clients of the second namespace have the names of the first.
+//! Tenants of two databases and of two namespaces: none reads another's record, uses another's part of Vault's database
+//! secrets engine, logs in to Vault or to PostgreSQL as another, or becomes another's role. The
+//! database and the clients of the second namespace have the names of the first.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use reqwest::Method;
 use serde_json::json;
+use servicedb::api::ClientStatus;
 use servicedb::postgres::Connection;
 
 use crate::harness::{Credentials, READY, Sandbox, database, run, service_account, shared, sqlstate};
 use crate::isolation::token;
 
-/// Clients with a login of their own; beside them each database has one with the shared login.
+/// Clients with a login of their own; beside them each database has one with the shared login, and `LEASED`.
 const OWN: [(&str, &str); 2] = [("reader", "ReadOnly"), ("writer", "ReadWrite")];
+/// The client with short-lived logins.
+const LEASED: &str = "leased";
 /// Roles that no client may become, beside those of databases.
-const OF_SERVICEDB: [&str; 7] = [
+const OF_SERVICEDB: [&str; 9] = [
     "postgres",
+    "servicedb_vault",
+    "servicedb_vault2",
     "servicedb_reader",
     "servicedb_local",
     "servicedb_maintainer",
@@ -40,10 +46,11 @@ impl Place {
     async fn create(&self) {
         let mut clients = vec![json!({"serviceAccountName": self.name})];
         self.sandbox.create(service_account(self.name)).await;
-        for (client, mode) in OWN {
+        let own = OWN.map(|(client, mode)| (client, json!({"mode": mode})));
+        for (client, access) in own.into_iter().chain([(LEASED, json!({"mode": "ReadOnly", "dynamic": {}}))]) {
             let account = format!("{}-{client}", self.name);
             self.sandbox.create(service_account(&account)).await;
-            clients.push(json!({"serviceAccountName": account, "name": client, "access": {"mode": mode}}));
+            clients.push(json!({"serviceAccountName": account, "name": client, "access": access}));
         }
         self.sandbox.create(database(self.name, json!({"clients": clients}))).await;
     }
@@ -53,25 +60,49 @@ impl Place {
         self.sandbox
             .wait("each client has its login", self.name, READY, |found| {
                 let clients = found.status.as_ref().map(|status| &status.clients[..]).unwrap_or_default();
-                OWN.iter().all(|(own, _)| {
-                    let mut of_it = clients.iter().filter(|client| client.name == *own);
-                    of_it.any(|client| client.generation > 0 && client.rights == "Applied")
-                })
+                let has_login = |client: &&ClientStatus| client.generation > 0 || client.dynamic == Some(true);
+                let ready = clients.iter().filter(has_login).filter(|client| client.rights == "Applied");
+                let ready: BTreeSet<_> = ready.map(|client| client.name.as_str()).collect();
+                OWN.iter().all(|(own, _)| ready.contains(own)) && ready.contains(LEASED)
             })
             .await;
     }
 
     fn tenants(&self) -> impl Iterator<Item = Tenant<'_>> {
         let own = OWN.into_iter().map(|(client, _)| Some(client));
-        own.chain([None]).map(move |client| Tenant { place: self, client })
+        own.chain([None, Some(LEASED)]).map(move |client| Tenant { place: self, client })
     }
 
-    /// All records of the database.
+    /// All records of the database, and those that the client without a record would have.
     fn records(&self) -> Vec<String> {
         let names = self.sandbox.vault_names(self.name);
-        let of_clients =
-            OWN.iter().flat_map(|(client, _)| [names.client_runtime(client), names.client_pending(client)]);
+        let of_clients = OWN.iter().map(|(client, _)| *client).chain([LEASED]);
+        let of_clients = of_clients.flat_map(|client| [names.client_runtime(client), names.client_pending(client)]);
         of_clients.chain([names.runtime(), names.pending(), names.migrator_record()]).collect()
+    }
+
+    /// Where a client gets its short-lived logins.
+    fn creds(&self, client: &str) -> String {
+        format!("database/creds/{}", self.sandbox.vault_names(self.name).engine_role(client))
+    }
+
+    /// Requests to Vault's database secrets engine about this database.
+    fn attempts(&self) -> [(Method, String); 11] {
+        let names = self.sandbox.vault_names(self.name);
+        let (role, connection) = (names.engine_role(LEASED), names.engine_connection());
+        [
+            (Method::GET, self.creds(LEASED)),
+            (Method::GET, self.creds("reader")),
+            (Method::GET, format!("database/static-creds/{role}")),
+            (Method::PUT, format!("database/static-roles/{role}")),
+            (Method::GET, format!("database/roles/{role}")),
+            (Method::PUT, format!("database/roles/{role}")),
+            (Method::GET, format!("database/config/{connection}")),
+            (Method::PUT, format!("database/config/{connection}")),
+            (Method::PUT, format!("database/reset/{connection}")),
+            (Method::PUT, format!("database/rotate-root/{connection}")),
+            (Method::PUT, format!("sys/leases/revoke-prefix/{}", self.creds(LEASED))),
+        ]
     }
 
     /// The roles in PostgreSQL.
@@ -80,7 +111,8 @@ impl Place {
         let of_clients = OWN.iter().flat_map(|(client, _)| {
             [names.client(client), names.client_login(client, 1), names.client_login(client, 2)]
         });
-        let others = [names.owner(), names.app(), names.clients(), names.login(1), names.login(2)];
+        let others =
+            [names.owner(), names.app(), names.clients(), names.client(LEASED), names.login(1), names.login(2)];
         of_clients.chain(others).chain([names.migrator_login(1), names.migrator_login(2)]).collect()
     }
 
@@ -102,10 +134,11 @@ impl Tenant<'_> {
         format!("{} of {}", self.account(), self.place.sandbox.namespace)
     }
 
-    /// Its role of Vault's Kubernetes auth, and its record.
-    fn role_and_record(&self) -> (String, String) {
+    /// Its role of Vault's Kubernetes auth, and what it reads: its record, or where it gets its logins.
+    fn role_and_path(&self) -> (String, String) {
         let names = self.place.sandbox.vault_names(self.place.name);
         match self.client {
+            Some(LEASED) => (names.own_client(LEASED), self.place.creds(LEASED)),
             Some(client) => (names.own_client(client), names.client_runtime(client)),
             None => (names.client(), names.runtime()),
         }
@@ -114,6 +147,7 @@ impl Tenant<'_> {
     async fn credentials(&self) -> Credentials {
         let Place { sandbox, name } = self.place;
         match self.client {
+            Some(LEASED) => sandbox.leased(name, LEASED).await,
             Some(client) => sandbox.credentials_of(name, client).await.1,
             None => sandbox.credentials(name).await,
         }
@@ -152,15 +186,15 @@ fn tenants_of_two_databases_and_two_namespaces_are_apart() {
     });
 }
 
-/// Each logs in by its own role alone, and reads its own record alone.
+/// Each logs in by its own role alone, and reads its own record, or gets its own logins, alone.
 async fn in_vault(places: &[Place], tenants: &[Tenant<'_>]) {
     for tenant in tenants {
         let (sandbox, who) = (&tenant.place.sandbox, tenant.described());
         let vault = sandbox.vault();
-        let (role, record) = tenant.role_and_record();
+        let (role, own_path) = tenant.role_and_path();
         let jwt = token(sandbox, &sandbox.namespace, &tenant.account()).await;
         for other in tenants {
-            let (others, _) = other.role_and_record();
+            let (others, _) = other.role_and_path();
             if others != role {
                 let refused = vault.kubernetes_login(&others, &jwt).await;
                 assert!(refused.is_err(), "{who} logged in to Vault as {}", other.described());
@@ -171,11 +205,20 @@ async fn in_vault(places: &[Place], tenants: &[Tenant<'_>]) {
         let token = auth["client_token"].as_str().expect("a token");
         let body = json!({"data": {"x": "y"}});
         for path in places.iter().flat_map(Place::records) {
-            let wanted = if path == record { 200 } else { 403 };
+            let wanted = if path == own_path { 200 } else { 403 };
             let data = format!("secret/data/{path}");
             assert_eq!(vault.status_with(token, Method::GET, &data, None).await, wanted, "{who} reads {path}");
             let written = vault.status_with(token, Method::PUT, &data, Some(&body)).await;
             assert_eq!(written, 403, "{who} writes {path}");
+        }
+        for (method, path) in places.iter().flat_map(Place::attempts) {
+            let wanted = if method == Method::GET && path == own_path { 200 } else { 403 };
+            let body = (method == Method::PUT).then(|| json!({}));
+            let status = vault.status_with(token, method.clone(), &path, body.as_ref()).await;
+            assert_eq!(status, wanted, "{who}: {method} {path}");
+        }
+        for path in ["database/roles?list=true", "database/config?list=true"] {
+            assert_eq!(vault.status_with(token, Method::GET, path, None).await, 403, "{who} lists {path}");
         }
         for place in places {
             let folder = sandbox.vault_names(place.name).folder();

@@ -3,6 +3,7 @@
 mod clients;
 mod pooler;
 mod restore;
+mod short_lived;
 mod upgrade;
 
 use std::time::Duration;
@@ -60,6 +61,14 @@ pub enum Scenario {
     ClientRotated,
     /// It is declared no longer.
     ClientRemoved,
+    /// A client goes from the shared login to one of its own, and back.
+    ClientMoved,
+    /// A client with short-lived logins is declared.
+    ShortLivedAdded,
+    /// It gets limits.
+    ShortLivedLimited,
+    /// It is declared no longer.
+    ShortLivedRemoved,
     /// A database is restored in place.
     Restore,
     /// From PostgreSQL 17 to 18.
@@ -80,7 +89,7 @@ pub enum Scenario {
 
 impl Scenario {
     /// All, in the order in which tables show them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::Create,
         Self::Scale,
         Self::Rotate,
@@ -91,6 +100,10 @@ impl Scenario {
         Self::ClientChanged,
         Self::ClientRotated,
         Self::ClientRemoved,
+        Self::ClientMoved,
+        Self::ShortLivedAdded,
+        Self::ShortLivedLimited,
+        Self::ShortLivedRemoved,
         Self::Restore,
         Self::Upgrade,
         Self::PoolerAdded,
@@ -114,6 +127,10 @@ impl Scenario {
             Self::ClientChanged => "client changed",
             Self::ClientRotated => "client rotated",
             Self::ClientRemoved => "client removed",
+            Self::ClientMoved => "client moved and back",
+            Self::ShortLivedAdded => "short-lived logins added",
+            Self::ShortLivedLimited => "short-lived logins limited",
+            Self::ShortLivedRemoved => "short-lived logins removed",
             Self::Restore => "restore in place",
             Self::Upgrade => "upgrade 17 to 18",
             Self::PoolerAdded => "pooler added",
@@ -182,7 +199,11 @@ impl Scenario {
         // The ledger says before the Job does that the migrations are applied; one that runs is stopped by some changes.
         until("the Jobs have ended", STEP, async || jobs_have_ended(sandbox).await).await;
         match self {
-            Self::ClientAdded => insert(sandbox, &clients::ROWS).await,
+            Self::ClientAdded | Self::ClientMoved | Self::ShortLivedAdded => insert(sandbox, &clients::ROWS).await,
+            Self::ShortLivedLimited | Self::ShortLivedRemoved => {
+                insert(sandbox, &clients::ROWS).await;
+                short_lived::prepare(sandbox).await;
+            }
             Self::ClientChanged | Self::ClientRotated | Self::ClientRemoved => {
                 insert(sandbox, &clients::ROWS).await;
                 clients::serves(&found, "ReadOnly", 1).unwrap_or_else(|problem| panic!("Ready, and {problem}"));
@@ -202,6 +223,7 @@ impl Scenario {
         match self {
             Self::DeleteData => json!({"deletionPolicy": "Delete"}),
             Self::ClientChanged | Self::ClientRotated | Self::ClientRemoved => clients::with_client(),
+            Self::ShortLivedLimited | Self::ShortLivedRemoved => short_lived::with_client(),
             Self::Restore => restore::spec(),
             Self::Upgrade => upgrade::spec(),
             Self::PoolerRemoved => pooler::spec(),
@@ -237,6 +259,10 @@ impl Scenario {
             Self::ClientChanged => clients::alter(sandbox).await,
             Self::ClientRotated => clients::rotate(sandbox).await,
             Self::ClientRemoved => clients::remove(sandbox).await,
+            Self::ClientMoved => clients::move_and_return(sandbox).await,
+            Self::ShortLivedAdded => short_lived::add(sandbox).await,
+            Self::ShortLivedLimited => short_lived::limit(sandbox).await,
+            Self::ShortLivedRemoved => short_lived::remove(sandbox).await,
             Self::Restore => restore::act(sandbox).await,
             Self::Upgrade => upgrade::act(sandbox).await,
             Self::PoolerAdded => pooler::add(sandbox).await,
@@ -303,7 +329,10 @@ impl Scenario {
                 clients::is_rotated(&found)?;
                 clients::serves(&found, "ReadOnly", 2)
             }
-            Self::ClientRemoved => clients::is_gone(sandbox, &found).await,
+            Self::ClientRemoved | Self::ClientMoved => clients::is_gone(sandbox, &found).await,
+            Self::ShortLivedAdded => short_lived::serves(&found),
+            Self::ShortLivedLimited => short_lived::is_limited(sandbox, &found).await,
+            Self::ShortLivedRemoved => short_lived::is_gone(sandbox, &found).await,
             Self::Restore => restore::settled(&found),
             Self::Upgrade => upgrade::settled(&found),
             Self::PoolerAdded => pooler::serves(sandbox, &found).await,

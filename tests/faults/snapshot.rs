@@ -9,7 +9,7 @@ use super::{kubernetes_state, postgres_state, vault_state};
 use crate::harness::Sandbox;
 
 /// The form of the state. One that was recorded in another form is not compared with.
-pub const FORM: u32 = 3;
+pub const FORM: u32 = 4;
 
 /// The values that differ between cases, and their placeholders.
 pub struct Words(Vec<(String, &'static str)>);

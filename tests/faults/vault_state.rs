@@ -13,6 +13,8 @@ const KV: &str = "secret";
 const APPROLE: &str = "auth/approle/role";
 const KUBERNETES: &str = "auth/kubernetes/role";
 const POLICIES: &str = "sys/policies/acl";
+const ENGINE_ROLES: &str = "database/roles";
+const CONNECTIONS: &str = "database/config";
 
 /// The names below a path that are this namespace's.
 async fn ours(sandbox: &Sandbox, path: &str) -> Vec<String> {
@@ -26,15 +28,26 @@ pub async fn secret_ids(sandbox: &Sandbox, role: &str) -> Vec<String> {
     sandbox.vault().list(&format!("{APPROLE}/{role}/secret-id")).await
 }
 
-/// Policies, roles with the number of their secret_ids, and records without their values.
+/// Policies, roles with the number of their secret_ids, the connection of the database secrets engine, and records
+/// without their values.
 pub async fn read(sandbox: &Sandbox) -> Value {
     let vault = sandbox.vault();
     let mut all = Map::new();
-    for (kind, path) in [("policy", POLICIES), ("approle", APPROLE), ("kubernetes role", KUBERNETES)] {
+    for (kind, path) in [
+        ("policy", POLICIES),
+        ("approle", APPROLE),
+        ("kubernetes role", KUBERNETES),
+        ("engine role", ENGINE_ROLES),
+        ("connection", CONNECTIONS),
+    ] {
         for name in ours(sandbox, path).await {
             let mut found = vault.read(&format!("{path}/{name}")).await.unwrap_or(Value::Null);
             if path == APPROLE {
                 found["secret_ids"] = secret_ids(sandbox, &name).await.len().into();
+            }
+            if path == CONNECTIONS {
+                // Two logins take turns.
+                found = json!({"roles": found["allowed_roles"], "url": found["connection_details"]["connection_url"]});
             }
             all.insert(format!("{kind} {name}"), found);
         }
@@ -97,10 +110,15 @@ pub async fn agreement(sandbox: &Sandbox) -> Result<Value, String> {
 /// Removes everything of this namespace.
 pub async fn remove(sandbox: &Sandbox) {
     let vault = sandbox.vault();
-    for path in [APPROLE, KUBERNETES, POLICIES] {
+    // The database may be gone: without a connection Vault does not try to remove logins from it.
+    let leased: Vec<_> = ours(sandbox, ENGINE_ROLES).await;
+    for path in [CONNECTIONS, ENGINE_ROLES, APPROLE, KUBERNETES, POLICIES] {
         for name in ours(sandbox, path).await {
             vault.delete(&format!("{path}/{name}")).await;
         }
+    }
+    for role in leased {
+        vault.write(&format!("sys/leases/revoke-force/database/creds/{role}"), &json!({})).await;
     }
     for path in records(sandbox).await {
         vault.forget(&path).await;

@@ -329,11 +329,8 @@ async fn at_rest_one_thing_of_each_client_is_read_and_a_difference_makes_it_all(
     let mut world = at_rest().await;
     let of_clients =
         |calls: &[String]| calls.iter().filter(|call| call.contains("client.") || call.contains("/clients/")).count();
-    world.vault.take_calls();
     for resync in 0..8 {
-        world.expire();
-        world.settle().await;
-        let calls = world.vault.take_calls();
+        let calls = world.resync().await;
         assert!(of_clients(&calls) <= 2, "{resync}: {calls:#?}");
         assert!(!calls.iter().any(|call| call.starts_with("write")), "{calls:#?}");
     }
@@ -345,12 +342,39 @@ async fn at_rest_one_thing_of_each_client_is_read_and_a_difference_makes_it_all(
         content.kubernetes_roles.remove(&names.own_client("reader"));
     });
     for _ in 0..4 {
-        world.expire();
-        world.settle().await;
+        world.resync().await;
     }
     let now = world.vault.content();
     assert_eq!(now.policies, before.policies);
     assert_eq!(now.kubernetes_roles.keys().collect::<Vec<_>>(), before.kubernetes_roles.keys().collect::<Vec<_>>());
+}
+
+/// However many there are.
+#[tokio::test]
+async fn at_rest_a_client_is_one_request_to_vault_more_at_a_resync_and_none_between_two() {
+    let mut world = World::new();
+    world.create(MINIMAL);
+    settle(&mut world).await;
+    let mut without = 0;
+    for _ in 0..4 {
+        without = without.max(world.resync().await.len());
+    }
+    for count in [1, 20, 64] {
+        set(&world, own_clients("main", count));
+        settle(&mut world).await;
+        assert_eq!(world.condition(kind::READY), "True Ready", "{}", world.message(kind::READY));
+        for resync in 0..4 {
+            let calls = world.resync().await;
+            assert!(calls.iter().all(|call| call.starts_with("read ")), "{calls:#?}");
+            assert!(calls.len() <= without + count, "{count} clients, resync {resync}: {without} before: {calls:#?}");
+            for client in clients(&world) {
+                let of_it = calls.iter().filter(|call| call.contains(&client.name)).count();
+                assert_eq!(of_it, 1, "{} at resync {resync}: {calls:#?}", client.name);
+            }
+        }
+        world.reconcile().await.expect("a reconcile");
+        assert_eq!(world.asked_of_vault(), Vec::<String>::new());
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Clients with short-lived logins: their objects in Vault, what the agents and people are told, and their removal.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::fixtures::{MINIMAL, options};
@@ -91,6 +93,22 @@ async fn it_has_a_role_of_the_engine_and_no_record() {
     assert_eq!((status.dynamic, status.generation), (Some(true), 0));
     assert_eq!(status.vault_path, "database/creds/servicedb.dev.messaging.chat.reader");
     assert_eq!(status.rights, "Applied");
+}
+
+#[tokio::test]
+async fn at_rest_it_is_one_request_to_vault_at_a_resync_as_a_client_with_a_record_is() {
+    let mut world = at_rest().await;
+    let mut read = BTreeSet::new();
+    for resync in 0..4 {
+        let calls = world.resync().await;
+        for client in ["reader", "bot"] {
+            let of_it: Vec<_> = calls.iter().filter(|call| call.contains(client)).collect();
+            assert_eq!(of_it.len(), 1, "{client} at resync {resync}: {calls:#?}");
+        }
+        read.extend(calls.into_iter().filter(|call| call.contains("reader")));
+    }
+    assert!(read.contains(&format!("read database-role {}", engine_role("reader"))), "{read:?}");
+    assert_eq!(read.len(), 3, "its role of the engine, its policy and its role, in turns: {read:?}");
 }
 
 #[tokio::test]

@@ -164,6 +164,19 @@ impl World {
         self.context.cache.expire_credentials(&self.resource().metadata.uid.expect("a uid"));
     }
 
+    /// A resync at rest of an operator that goes on; returns its requests to Vault, but for Vault's health.
+    pub async fn resync(&mut self) -> Vec<String> {
+        self.vault.take_calls();
+        self.expire();
+        self.settle().await;
+        self.asked_of_vault()
+    }
+
+    /// The requests to Vault since the calls were last taken, but for its health.
+    pub fn asked_of_vault(&self) -> Vec<String> {
+        self.vault.take_calls().into_iter().filter(|call| call != "health").collect()
+    }
+
     /// The time.
     pub fn now(&self) -> Timestamp {
         self.clock.now()

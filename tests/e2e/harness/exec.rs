@@ -30,6 +30,11 @@ impl Sandbox {
 
 /// Runs `kubectl servicedb` in the test's namespace to its end.
 pub async fn plugin(sandbox: &Sandbox, arguments: &[&str]) -> Output {
+    plugin_with(sandbox, &[], arguments).await
+}
+
+/// The same with these variables in its environment.
+pub async fn plugin_with(sandbox: &Sandbox, environment: &[(&str, String)], arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-servicedb"));
     if std::env::var_os("KUBECONFIG").is_none_or(|path| path.is_empty()) {
         command.env("KUBECONFIG", dev_file("kubeconfig"));
@@ -37,6 +42,7 @@ pub async fn plugin(sandbox: &Sandbox, arguments: &[&str]) -> Output {
     if let Some(context) = context() {
         command.args(["--context", &context]);
     }
+    command.envs(environment.iter().map(|(name, value)| (*name, value)));
     command.args(["--namespace", &sandbox.namespace]).args(arguments);
     let ran = tokio::task::spawn_blocking(move || command.output()).await.expect("the thread of the plugin");
     ran.expect("the plugin runs")

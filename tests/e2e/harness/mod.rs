@@ -23,7 +23,7 @@ mod writer;
 pub use certificate::{Signed, signed};
 pub use cluster::Cluster;
 pub use database::{condition, config_map, database, describe, service_account};
-pub use exec::plugin;
+pub use exec::{plugin, plugin_with};
 pub use gateway::{Caller, token as gateway_token};
 pub use load::{Load, pooler_address};
 pub use operator::{NAMESPACE as OPERATOR_NAMESPACE, Operator, counter};

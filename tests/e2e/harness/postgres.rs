@@ -48,6 +48,24 @@ impl Sandbox {
         self.credentials_at(name, &self.vault_names(name).client_runtime(client)).await
     }
 
+    /// A new short-lived login of a client. Where the server is comes from the shared record: it is the same for all.
+    pub async fn leased(&self, name: &str, client: &str) -> Credentials {
+        let shared = self.credentials(name).await;
+        until(&format!("Vault makes a login of {client} of {name}"), SOON, || self.try_leased(name, client, &shared))
+            .await
+    }
+
+    /// The same, where Vault may not have the client yet.
+    ///
+    /// # Errors
+    /// Vault's answer.
+    pub async fn try_leased(&self, name: &str, client: &str, shared: &Credentials) -> Result<Credentials, String> {
+        let path = format!("database/creds/{}", self.vault_names(name).engine_role(client));
+        let login = self.vault().try_read(&path).await?;
+        let text = |key: &str| login[key].as_str().unwrap_or_default().to_owned();
+        Ok(Credentials { user: text("username"), password: text("password"), ..shared.clone() })
+    }
+
     async fn credentials_at(&self, name: &str, path: &str) -> (i64, Credentials) {
         let record = self.vault().record(path).await.unwrap_or_else(|| panic!("Vault has no {path}"));
         let prefix = name.replace('-', "_").to_uppercase();

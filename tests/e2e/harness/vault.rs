@@ -139,6 +139,18 @@ impl Vault {
         }
     }
 
+    /// The object at a path, where Vault may not have it yet.
+    ///
+    /// # Errors
+    /// Vault's answer, if it is another.
+    pub async fn try_read(&self, path: &str) -> Result<Value, String> {
+        let answer = self.ask(Method::GET, path, Some(&self.root), None).await?;
+        match answer.status {
+            200 => Ok(answer.body["data"].clone()),
+            status => Err(format!("Vault: reading {path} gave HTTP {status}: {}", answer.body["errors"])),
+        }
+    }
+
     /// The names below a path.
     pub async fn list(&self, path: &str) -> Vec<String> {
         let method = Method::from_bytes(b"LIST").expect("a method");
@@ -190,6 +202,23 @@ impl Vault {
     async fn login(&self, path: &str, body: &Value) -> Result<Value, u16> {
         let answer = self.ask(Method::POST, path, None, Some(body)).await.expect("an answer of Vault");
         if answer.status == 200 { Ok(answer.body["auth"].clone()) } else { Err(answer.status) }
+    }
+
+    /// A token with this policy alone, as a person may have one, for some minutes.
+    pub async fn person(&self, policy: &str) -> String {
+        let body = json!({"policies": [policy], "no_default_policy": true, "ttl": "15m"});
+        let answer = self.root(Method::POST, "auth/token/create", Some(&body)).await;
+        let token = answer.body["auth"]["client_token"].as_str();
+        token
+            .unwrap_or_else(|| panic!("Vault: a token gave HTTP {}: {}", answer.status, answer.body["errors"]))
+            .to_owned()
+    }
+
+    /// The environment in which a person uses Vault's command line client, and the plugin, with this token.
+    pub fn environment(&self, token: &str) -> Vec<(&'static str, String)> {
+        let mut all = vec![("VAULT_ADDR", self.address.clone()), ("VAULT_TOKEN", token.to_owned())];
+        all.extend(setting("VAULT_CACERT").map(|path| ("VAULT_CACERT", path)));
+        all
     }
 
     /// The status that a token gets at a path.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use servicedb::api::ServiceDatabase;
 use servicedb::api::names::ANNOTATION_ROTATE_CLIENT;
 
-use super::{NAME, change, own_client, shared_client};
+use super::{NAME, STEP, change, own_client, shared_client};
 use crate::harness::{Sandbox, column, service_account};
 
 /// The client.
@@ -60,6 +60,21 @@ pub async fn rotate(sandbox: &Sandbox) {
 
 /// Declares it no longer.
 pub async fn remove(sandbox: &Sandbox) {
+    change(sandbox, json!({"clients": [shared_client()]})).await;
+}
+
+/// Gives the client with the shared login one of its own, as docs/clients.md has it, and takes it back.
+pub async fn move_and_return(sandbox: &Sandbox) {
+    let mut own = shared_client();
+    own["access"] = json!({"mode": "ReadWrite"});
+    own["sharedToo"] = json!(true);
+    change(sandbox, json!({"clients": [own]})).await;
+    sandbox
+        .wait("the client has its own login", NAME, STEP, |found| {
+            let clients = found.status.as_ref().map(|status| &status.clients[..]).unwrap_or_default();
+            clients.iter().any(|client| client.name == NAME && client.generation == 1 && client.rights == "Applied")
+        })
+        .await;
     change(sandbox, json!({"clients": [shared_client()]})).await;
 }
 
