@@ -120,4 +120,7 @@ pub struct Rehearsed {
     pub seconds: u64,
     /// The time of `pg_upgrade` in it, in seconds.
     pub upgrade_seconds: u64,
+    /// What does not stop the upgrade, and is to be done after it; absent from an earlier agent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }

@@ -55,6 +55,28 @@ async fn rows(sandbox: &Sandbox, statement: &str) -> Vec<String> {
     column(&connection, statement).await.expect("rows")
 }
 
+/// Statements of the owner on the primary.
+async fn as_owner(sandbox: &Sandbox, statement: &str) {
+    let command = format!("psql -XqAtd shop_db -v ON_ERROR_STOP=1 -c 'SET ROLE shop_db_owner' -c \"{statement}\"");
+    let output = sandbox.exec(&sandbox.primary("shop").await, &command).await;
+    assert!(output.status.success(), "{statement}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A table that could not be changed after the upgrade stops it, until it has another replica identity.
+async fn a_published_table_stops_it(sandbox: &Sandbox) {
+    as_owner(sandbox, "ALTER TABLE sale REPLICA IDENTITY FULL").await;
+    archive_a_segment(sandbox, &sandbox.primary("shop").await).await;
+    let output = plugin(sandbox, &["upgrade", "shop", "--check"]).await;
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains("refuse every UPDATE and DELETE of public.sale, because"), "{said}");
+    phase_is(sandbox, &[UpgradePhase::Failed]).await;
+    whole(sandbox, "17.").await;
+    as_owner(sandbox, "UPDATE sale SET net = net + 1").await;
+    as_owner(sandbox, "ALTER TABLE sale REPLICA IDENTITY DEFAULT").await;
+    archive_a_segment(sandbox, &sandbox.primary("shop").await).await;
+}
+
 /// The label of the newest full backup.
 async fn newest_full(sandbox: &Sandbox) -> Option<String> {
     sandbox.get("shop").await.status?.backup?.newest_full.map(|full| full.label)
@@ -201,6 +223,9 @@ fn a_database_is_upgraded_and_taken_back() {
              -c 'CREATE TABLE computed (n int, twice int GENERATED ALWAYS AS (n + doubled(1)) STORED)' \
              -c 'CREATE TABLE embedded (at vector(3))' -c 'CREATE INDEX ON embedded USING hnsw (at vector_l2_ops)' \
              -c \"INSERT INTO embedded SELECT ARRAY[n, 0, 0]::vector FROM generate_series(1, 100) n\" \
+             -c 'CREATE TABLE sale (id int PRIMARY KEY, net int, gross int GENERATED ALWAYS AS (net * 2) STORED)' \
+             -c 'CREATE PUBLICATION sales FOR TABLE sale' -c 'INSERT INTO sale VALUES (1, 10)' \
+             -c 'CREATE TABLE article (body text, words tsvector)' \
              -c 'CREATE TABLE sorted (word text COLLATE \"de-x-icu\")' -c 'CREATE INDEX sorted_word ON sorted (word)'";
         let made = sandbox.exec(&sandbox.primary("shop").await, made).await;
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -232,12 +257,14 @@ fn a_database_is_upgraded_and_taken_back() {
         println!("{rehearsed:?}");
         let said = rehearsed.message.unwrap_or_default();
         assert!(said.contains("was restored, and upgraded to PostgreSQL 18 in"), "{said}");
+        assert!(said.contains("update every row with a stored tsvector (public.article)"), "{said}");
         let backup = rehearsed.rehearsed_backup.unwrap_or_default();
         assert!(first.as_ref().is_some_and(|full| backup.starts_with(full.as_str())), "{first:?}, then {backup}");
         let (outage, whole_job) = (rehearsed.rehearsal_seconds, rehearsed.rehearsal_job_seconds);
         assert!(outage > Some(0) && outage <= whole_job, "{outage:?} of {whole_job:?}");
         // Recovery has given the clone a timeline of its own.
         assert_eq!(timelines(&sandbox).await, before, "the clone archives nothing");
+        a_published_table_stops_it(&sandbox).await;
         whole(&sandbox, "17.").await;
         assert!(!writer.broke(), "the rehearsal has cut the writer");
 
@@ -272,6 +299,7 @@ fn a_database_is_upgraded_and_taken_back() {
             let told = sandbox.condition("shop", "CollationsChanged", "True", "CollationVersionChanged", SOON).await;
             assert!(told.message.contains("public.sorted_word"), "{}", told.message);
         }
+        as_owner(&sandbox, "UPDATE sale SET net = net + 1").await;
         let nearest = "SELECT at::text FROM embedded ORDER BY at <-> '[42.2, 0, 0]' LIMIT 1";
         assert_eq!(rows(&sandbox, nearest).await, ["[42,0,0]"], "an index of an extension's own kind");
         let version = rows(&sandbox, "SELECT split_part(version(), ' ', 2)").await;

@@ -10,6 +10,7 @@ use tokio::process::Command;
 use super::collations::{self, Versions};
 use super::functions::{DISARM, FINGERPRINT, RESTORE};
 use super::private::{self, SOCKET};
+use super::{published, words};
 use crate::agent::environment::Environment;
 use crate::agent::initialise::INITDB;
 use crate::agent::{memory, settings};
@@ -39,6 +40,8 @@ const LISTS: &str = "txt";
 const JOBS: usize = 4;
 /// How much of its output a message has.
 const LONGEST: usize = 700;
+/// The version whose publications and stemmers differ from those of the versions before it.
+const CHANGED: u16 = 18;
 
 /// The server that the new directory is made for.
 pub struct Server<'a> {
@@ -62,6 +65,8 @@ impl<'a> Server<'a> {
 pub struct Built {
     /// How long `pg_upgrade` took.
     pub upgrade: Duration,
+    /// What is to be done after the upgrade.
+    pub warnings: Vec<String>,
     /// The system identifier of the new directory.
     pub system_identifier: String,
 }
@@ -105,7 +110,7 @@ pub async fn upgrade(server: &Server<'_>, from: u16, to: u16) -> Result<Built, S
         return Err("the database has tablespaces: move their tables to pg_default, and drop them".to_owned());
     }
     private::write_settings(copied).map_err(|error| format!("{PGDATA_COPIED}: {error}"))?;
-    let (before, versions) = prepare(copied, from).await?;
+    let Prepared { contents: before, versions, warnings } = prepare(copied, from, to).await?;
     succeed(Command::new(new.join("initdb")).arg("--pgdata").arg(upgraded).args(INITDB).args(INITDB_LOCALE)).await?;
     let io = |error: std::io::Error| format!("{PGDATA_UPGRADED}: {error}");
     std::fs::copy(upgraded.join("postgresql.conf"), upgraded.join("postgresql.base.conf")).map_err(io)?;
@@ -122,20 +127,37 @@ pub async fn upgrade(server: &Server<'_>, from: u16, to: u16) -> Result<Built, S
         ));
     }
     let control = crate::restore::control::read(upgraded)?;
-    Ok(Built { upgrade, system_identifier: control.system_identifier })
+    Ok(Built { upgrade, warnings, system_identifier: control.system_identifier })
 }
 
 /// The databases with the number of their relations, and their functions.
 type Contents = Vec<(String, i64, String)>;
 
-/// Removes from the copy what the new version does not know, counts what it has, and takes its functions from the
-/// superuser.
-async fn prepare(folder: &Path, major: u16) -> Result<(Contents, Versions), String> {
-    let server = private::start(folder, major, &[CATALOG]).await?;
+/// The copy before the upgrade.
+struct Prepared {
+    contents: Contents,
+    versions: Versions,
+    warnings: Vec<String>,
+}
+
+/// Checks the copy for what `pg_upgrade` does not, removes from it what the new version does not know, counts what it has,
+/// and takes its functions from the superuser.
+async fn prepare(folder: &Path, from: u16, to: u16) -> Result<Prepared, String> {
+    let server = private::start(folder, from, &[CATALOG]).await?;
+    let warnings = unchecked(from, to).await;
     let versions = collations::read().await;
     let contents = contents(UNKNOWN_OPTION, Some(DISARM)).await;
     server.stop().await?;
-    Ok((contents?, versions?))
+    Ok(Prepared { warnings: warnings?, contents: contents?, versions: versions? })
+}
+
+/// Checks what behaves differently in the new version and `pg_upgrade` does not check. The value is the warnings.
+async fn unchecked(from: u16, to: u16) -> Result<Vec<String>, String> {
+    if from >= CHANGED || to < CHANGED {
+        return Ok(Vec::new());
+    }
+    published::check().await?;
+    words::warnings().await
 }
 
 /// Starts the new directory with the settings that it will have but for memory, where nobody can connect.

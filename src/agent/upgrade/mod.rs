@@ -7,12 +7,15 @@
 mod build;
 mod collations;
 pub mod functions;
+mod named;
 mod private;
+mod published;
 pub mod restored;
 mod room;
 pub mod statistics;
 mod switch;
 mod tries;
+mod words;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -284,7 +287,7 @@ async fn rehearse(environment: &Environment, current: &Desired, upgrade: &Upgrad
     let built = build::upgrade(&server, upgrade.from, upgrade.to).await?;
     let seconds = (copying + started.elapsed()).as_secs() + 1;
     tracing::info!(seconds, "the major upgrade was rehearsed");
-    Ok(Rehearsed { seconds, upgrade_seconds: built.upgrade.as_secs() })
+    Ok(Rehearsed { seconds, upgrade_seconds: built.upgrade.as_secs(), warnings: built.warnings })
 }
 
 #[cfg(test)]

@@ -42,5 +42,6 @@ pub async fn rehearse(
     // The memory of the Job says nothing of that of an instance.
     let server = Server { names, desired, memory: None };
     let built = build::upgrade(&server, from, to).await?;
-    Ok(Rehearsed { seconds: started.elapsed().as_secs() + 1, upgrade_seconds: built.upgrade.as_secs() })
+    let seconds = started.elapsed().as_secs() + 1;
+    Ok(Rehearsed { seconds, upgrade_seconds: built.upgrade.as_secs(), warnings: built.warnings })
 }

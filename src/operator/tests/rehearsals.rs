@@ -135,7 +135,7 @@ async fn a_job_with_a_volume_of_its_own_rehearses_and_status_has_the_announced_o
     assert_eq!((&order["version"], &order["from"], &order["to"]), (&json!(1), &json!(17), &json!(18)));
     assert!(planned["spec"]["ttlSecondsAfterFinished"].is_number(), "its volume goes");
 
-    let rehearsed = Some(Rehearsed { seconds: 40, upgrade_seconds: 9 });
+    let rehearsed = Some(Rehearsed { seconds: 40, upgrade_seconds: 9, warnings: Vec::new() });
     let outcome = RehearsalOutcome { label: Some(LABEL.into()), rehearsed, ..RehearsalOutcome::default() };
     ended(&world, "Complete", &outcome);
     world.settle().await;

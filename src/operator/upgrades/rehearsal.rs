@@ -192,7 +192,7 @@ mod tests {
     fn the_result_says_whether_the_backup_or_the_database_or_the_pod_was_the_cause() {
         let run = ended(RequestState::Running, Some("pending"));
         assert_eq!(progress(&run, None), Progress::Runs(Some("pending".into())));
-        let rehearsed = Rehearsed { seconds: 9, upgrade_seconds: 3 };
+        let rehearsed = Rehearsed { seconds: 9, upgrade_seconds: 3, warnings: Vec::new() };
         let outcome = RehearsalOutcome {
             label: Some("b".into()),
             rehearsed: Some(rehearsed.clone()),

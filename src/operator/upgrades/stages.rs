@@ -252,8 +252,10 @@ fn rehearsed(known: &Known<'_>, state: &mut State, current: Upgrade, found: &Reh
     let what = backup.map_or_else(|| "a copy was".to_owned(), |label| format!("the backup {label} was restored, and"));
     let message = format!(
         "{what} upgraded to PostgreSQL {} in {seconds} s, of which pg_upgrade took {} s: the database will be unavailable \
-         for about as long",
-        current.to, found.upgrade_seconds
+         for about as long{}",
+        current.to,
+        found.upgrade_seconds,
+        warned(&found.warnings)
     );
     if action(state) == Some(UpgradeAction::Check) {
         state.desired = None;
@@ -272,6 +274,11 @@ fn rehearsed(known: &Known<'_>, state: &mut State, current: Upgrade, found: &Reh
     tell(state, format!("{message}; the other instances are being stopped"));
     let limit_seconds = SHORTEST_LIMIT.max(seconds.saturating_mul(LIMIT_FACTOR));
     state.desired = Some(Upgrade { stage: Stage::Hold, since: known.now, limit_seconds, rehearsal: None, ..current });
+}
+
+/// The warnings of a rehearsal, as the next part of a message.
+fn warned(warnings: &[String]) -> String {
+    warnings.iter().map(|warning| format!("; {warning}")).collect()
 }
 
 /// Whether a window began it, and no request.

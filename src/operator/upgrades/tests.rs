@@ -84,7 +84,10 @@ impl Scene {
     }
 
     fn rehearsed(&mut self) {
-        self.report(self.leader, UpgradeState::Rehearsed(Rehearsed { seconds: 40, upgrade_seconds: 9 }));
+        self.report(
+            self.leader,
+            UpgradeState::Rehearsed(Rehearsed { seconds: 40, upgrade_seconds: 9, warnings: Vec::new() }),
+        );
     }
 
     fn switched(&mut self, left: &str, current: &str) {
@@ -155,6 +158,18 @@ fn a_check_is_the_rehearsal_alone() {
     scene.report(0, UpgradeState::Failed { message: "the type abstime".into() });
     assert_eq!((scene.stage(), scene.phase(), scene.result().0), (None, UpgradePhase::Failed, RequestState::Failed));
     assert_eq!(scene.result().1, "the type abstime; nothing was changed");
+}
+
+#[test]
+fn the_warnings_of_a_rehearsal_are_reported_and_stop_nothing() {
+    for (action, stage) in [(UpgradeAction::Check, None), (UpgradeAction::Start, Some(Stage::Hold))] {
+        let mut scene = Scene::new();
+        scene.ask("t", action);
+        let warnings = vec!["update public.article".to_owned()];
+        scene.report(0, UpgradeState::Rehearsed(Rehearsed { seconds: 40, upgrade_seconds: 9, warnings }));
+        assert_eq!(scene.stage(), stage);
+        assert!(scene.result().1.contains("for about as long; update public.article; "), "{:?}", scene.result());
+    }
 }
 
 #[test]
@@ -493,7 +508,7 @@ impl Scene {
 }
 
 fn by_job() -> Progress {
-    let rehearsed = Rehearsed { seconds: 40, upgrade_seconds: 9 };
+    let rehearsed = Rehearsed { seconds: 40, upgrade_seconds: 9, warnings: Vec::new() };
     Progress::Rehearsed { label: "20261129-030000F".to_owned(), rehearsed }
 }
 
