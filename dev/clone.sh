@@ -58,7 +58,7 @@ measured() {
   local begin=$EPOCHREALTIME name=$1
   shift
   "$@"
-  seconds "$begin" "$EPOCHREALTIME" >>"$work/$name"
+  echo "$(seconds "$begin" "$EPOCHREALTIME")" >>"$work/$name"
 }
 for ((sample = 0; sample < samples; sample++)); do
   measured restore restore
