@@ -15,6 +15,8 @@ local conditions = {}
 for _, condition in ipairs(status.conditions or {}) do
   conditions[condition.type] = condition
 end
+-- Reasons of an outage that is expected.
+local planned = { Initializing = true, Restoring = true, Upgrading = true }
 local stalled, ready, available = conditions.Stalled, conditions.Ready, conditions.DatabaseAvailable
 
 if stalled ~= nil and stalled.status == "True" then
@@ -27,7 +29,7 @@ if stalled ~= nil and stalled.status == "True" then
 elseif ready ~= nil and ready.status == "True" then
   health.status = "Healthy"
   health.message = ready.message
-elseif available ~= nil and available.status == "False" and available.reason ~= "Initializing" then
+elseif available ~= nil and available.status == "False" and not planned[available.reason] then
   health.status = "Degraded"
   health.message = available.message
 elseif ready ~= nil then

@@ -26,6 +26,10 @@ expect("Progressing", "Ready is Initializing",
   told(condition("Ready", "False", "Initializing"), idle, condition("DatabaseAvailable", "False", "Initializing")))
 expect("Progressing", "Ready is RollingOut", told(condition("Ready", "False", "RollingOut"), idle, serves))
 expect("Healthy", "Ready is Ready", told(condition("Ready", "True", "Ready"), idle, serves))
+for _, reason in ipairs({ "Restoring", "Upgrading" }) do
+  expect("Progressing", "Ready is " .. reason,
+    told(condition("Ready", "False", reason), idle, condition("DatabaseAvailable", "False", reason)))
+end
 expect("Degraded", "DatabaseAvailable is NoPrimary",
   told(condition("Ready", "False", "NoPrimary"), idle, condition("DatabaseAvailable", "False", "NoPrimary")))
 expect("Degraded", "Stalled is InvalidSpec",

@@ -340,6 +340,7 @@ mod tests {
                 since,
                 limit_seconds: 60,
                 rehearsal: None,
+                warnings: Vec::new(),
             };
             Desired { upgrade: Some(Box::new(upgrade)), ..Desired::sample() }
         };

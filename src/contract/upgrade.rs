@@ -30,6 +30,9 @@ pub struct Upgrade {
     /// says whether its volume has room. An earlier agent rehearses nevertheless.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rehearsal: Option<RehearsalRun>,
+    /// [`Rehearsed::warnings`], from the second stage on; absent from an earlier operator.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// The Job of a rehearsal.

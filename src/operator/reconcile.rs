@@ -62,6 +62,8 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
     // 4. Validate.
     let none: Box<ServiceDatabaseStatus> = Box::default();
     let recorded: &ServiceDatabaseStatus = resource.status.as_ref().unwrap_or(&none);
+    // The stages that the agents know hold until this reconcile decides on others, and where it ends before that.
+    let known = observed.own_desired(&uid);
     let mut findings = Findings {
         resource: &resource,
         options: &context.options,
@@ -81,8 +83,14 @@ pub async fn reconcile(resource: Arc<ServiceDatabase>, context: Arc<Context>) ->
         gateway: None,
         backups: backups::State::recorded(recorded),
         maintenance: Box::new(maintenance::State::recorded(recorded)),
-        in_place: in_place::State::recorded(recorded),
-        upgrade: Box::new(upgrades::State::recorded(recorded)),
+        in_place: in_place::State {
+            desired: known.and_then(|desired| desired.in_place.clone()),
+            ..in_place::State::recorded(recorded)
+        },
+        upgrade: Box::new(upgrades::State {
+            desired: known.and_then(|desired| desired.upgrade.as_deref().cloned()),
+            ..upgrades::State::recorded(recorded)
+        }),
         now: context.now(),
     };
     let mut database = match validate(&resource, &context.options) {

@@ -1,6 +1,9 @@
 //! The major version of a database: that of its data, once there is any.
 
+use kube::ResourceExt;
+
 use crate::api::conditions::reason;
+use crate::api::names::Names;
 use crate::api::{ServiceDatabase, ServiceDatabaseStatus};
 use crate::contract::server_version::NEWEST;
 use crate::postgres::servers;
@@ -55,8 +58,9 @@ pub fn resolve(resource: &ServiceDatabase, images: &[(String, String)]) -> Resul
         Some(wanted) if wanted < major => {
             let message = format!(
                 "spec.postgres.version is {wanted}, and the data is of PostgreSQL {major}, which cannot go back: set the \
-                 field to \"{major}\" or remove it; to move to {wanted}, dump the database and load it into a new \
-                 ServiceDatabase"
+                 field to \"{major}\" or remove it; to move to {wanted}, {}dump the database and load it into a new \
+                 ServiceDatabase",
+                way_back(resource, wanted).unwrap_or_default()
             );
             return Err((reason::INVALID_SPEC, message));
         }
@@ -69,9 +73,21 @@ pub fn resolve(resource: &ServiceDatabase, images: &[(String, String)]) -> Resul
     Ok(Version { major, upgrade_to, image: image_of(major)? })
 }
 
+/// The way back from an upgrade from this version, as the beginning of a list; none where its data is not kept.
+fn way_back(resource: &ServiceDatabase, wanted: u16) -> Option<String> {
+    let upgrade = resource.status.as_ref()?.upgrade.as_deref()?;
+    upgrade.kept_by.as_ref().filter(|_| upgrade.from == i32::from(wanted))?;
+    let names = Names::new(resource.namespace().unwrap_or_default(), resource.name_any());
+    let name = names.in_commands();
+    Some(format!(
+        "then run kubectl servicedb upgrade {name} --back, which loses what was written since the upgrade, or "
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::UpgradeStatus;
     use crate::operator::tests::fixtures::{MINIMAL, resource};
 
     fn images() -> Vec<(String, String)> {
@@ -118,6 +134,25 @@ mod tests {
     fn a_lower_version_is_refused_with_the_way_out() {
         let refused = resolved(Some("17"), Some((Some(18), None))).expect_err("down");
         assert!(refused.1.contains("set the field to \"18\" or remove it"), "{}", refused.1);
-        assert!(refused.1.contains("dump the database"), "{}", refused.1);
+        assert!(refused.1.contains("to move to 17, dump the database"), "{}", refused.1);
+    }
+
+    #[test]
+    fn a_lower_version_is_refused_with_the_way_back_while_its_data_is_kept() {
+        let refused = |from: i32, kept_by: Option<&str>| {
+            let mut resource = resource(MINIMAL);
+            resource.spec.postgres.version = Some("17".to_owned());
+            let upgrade = UpgradeStatus { kept_by: kept_by.map(str::to_owned), ..UpgradeStatus::pending(from, 18) };
+            resource.status = Some(ServiceDatabaseStatus {
+                postgres_major: Some(18),
+                upgrade: Some(Box::new(upgrade)),
+                ..ServiceDatabaseStatus::default()
+            });
+            resolve(&resource, &images()).expect_err("down").1
+        };
+        let back = "to move to 17, then run kubectl servicedb upgrade chat -n messaging --back, which loses";
+        assert!(refused(17, Some("chat-db-0")).contains(back), "{}", refused(17, Some("chat-db-0")));
+        assert!(!refused(17, None).contains("--back"), "it was given up");
+        assert!(!refused(16, Some("chat-db-0")).contains("--back"), "it is of another version");
     }
 }

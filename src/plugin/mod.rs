@@ -20,6 +20,7 @@ mod pooler;
 mod psql;
 mod push;
 mod queries;
+mod ready;
 mod renew_authority;
 mod request;
 mod restore;

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::args::Connection;
 use super::connection::{PluginError, annotate, connect, read};
+use super::ready;
 use crate::api::names::{
     ANNOTATION_MAINTAIN, ANNOTATION_RESTART, ANNOTATION_RESTORE, ANNOTATION_RESTORE_STORE, ANNOTATION_RESTORE_TO,
     ANNOTATION_SWITCHOVER, ANNOTATION_SWITCHOVER_TO, ANNOTATION_UPGRADE, ANNOTATION_UPGRADE_ACTION,
@@ -67,6 +68,11 @@ impl Request {
         answer.filter(|answer| answer.request == token)
     }
 
+    /// Whether the replicas are cloned again once it is done.
+    fn clones_replicas(&self) -> bool {
+        matches!(self, Self::Upgrade(UpgradeAction::Start | UpgradeAction::Back))
+    }
+
     /// The progress of a request that is not answered yet.
     fn progress(&self, resource: &ServiceDatabase, answer: Option<&RequestStatus>) -> Option<String> {
         match self {
@@ -104,6 +110,9 @@ pub async fn run(
             let message = answer.message.as_deref().unwrap_or_default();
             if answer.state == RequestState::Done {
                 println!("{message}");
+                if request.clones_replicas() {
+                    ready::wait(&client, &namespace, name, deadline).await?;
+                }
                 return Ok(ExitCode::SUCCESS);
             }
             eprintln!("error: {message}");

@@ -7,8 +7,9 @@ use super::args::{Connection, UpgradeStep};
 use super::confirm::approved;
 use super::connection::{PluginError, connect, read};
 use super::request;
+use super::table::plain;
 use crate::api::names::Names;
-use crate::api::{ServiceDatabaseStatus, UpgradeAction};
+use crate::api::{RequestState, ServiceDatabaseStatus, UpgradeAction, UpgradePhase, UpgradeStatus};
 use crate::contract::server_version::FIRST;
 use crate::contract::upgrade_step::{Facts, refusal};
 
@@ -87,10 +88,14 @@ fn consequences(name: &str, action: UpgradeAction, status: &ServiceDatabaseStatu
             } else {
                 "There is no store for backups: the data from before on the primary's volume is the only way back."
             };
+            let known = checked(upgrade).map_or_else(
+                || "With --check first, the outage and the warnings are known before an instance stops.".to_owned(),
+                |said| format!("The last rehearsal: {}.", plain(said)),
+            );
             let rehearsed = if has_backup { "The newest backup" } else { "A copy" };
             format!(
                 "{rehearsed} of {name} is upgraded first. Then every instance stops, the database is unavailable {long}, and the \
-                 replicas are cloned again. The data from before is kept until --finish. {backup}"
+                 replicas are cloned again. The data from before is kept until --finish. {backup} {known}"
             )
         }
         UpgradeAction::Back => {
@@ -107,10 +112,17 @@ fn consequences(name: &str, action: UpgradeAction, status: &ServiceDatabaseStatu
     }
 }
 
+/// The result of the rehearsal for the upgrade that is pending, with its warnings; none unless `--check` succeeded.
+fn checked(upgrade: Option<&UpgradeStatus>) -> Option<&str> {
+    let upgrade = upgrade.filter(|upgrade| upgrade.phase == UpgradePhase::Pending)?;
+    let last = upgrade.last_request.as_ref().filter(|last| last.state == RequestState::Done)?;
+    upgrade.action.filter(|action| *action == UpgradeAction::Check)?;
+    last.message.as_deref()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::UpgradeStatus;
 
     #[test]
     fn status_tells_which_step_the_operator_would_refuse() {
@@ -143,10 +155,34 @@ mod tests {
         let said = |action| consequences("chat", action, &status);
         assert!(said(UpgradeAction::Start).contains("about 9 s") && said(UpgradeAction::Start).contains("no store"));
         assert!(said(UpgradeAction::Back).contains("written since 2026-11-29T12:00:00Z is LOST"));
+        assert!(said(UpgradeAction::Start).contains("With --check first"), "{}", said(UpgradeAction::Start));
         let step = |check, back, finish| action(UpgradeStep { check, back, finish });
         assert_eq!(
             [step(true, false, false), step(false, true, false), step(false, false, true), step(false, false, false)],
             [UpgradeAction::Check, UpgradeAction::Back, UpgradeAction::Finish, UpgradeAction::Start]
         );
+    }
+    #[test]
+    fn the_warnings_of_the_rehearsal_come_before_the_question() {
+        let status = |action: &str, state: &str| {
+            let upgrade = serde_json::json!({
+                "from": 17, "to": 18, "phase": "Pending", "action": action,
+                "lastRequest": {
+                    "request": "t", "state": state, "startedAt": "2026-11-29T12:00:00Z",
+                    "message": "a copy was upgraded; after the upgrade, reindex public.by_word"
+                }
+            });
+            let upgrade = serde_json::from_value(upgrade).expect("an upgrade");
+            ServiceDatabaseStatus { upgrade: Some(Box::new(upgrade)), ..ServiceDatabaseStatus::default() }
+        };
+        let said = |status: &ServiceDatabaseStatus| consequences("chat", UpgradeAction::Start, status);
+        let checked = said(&status("Check", "Done"));
+        assert!(
+            checked.contains("The last rehearsal: a copy was upgraded; after the upgrade, reindex public.by_word.")
+        );
+        for (action, state) in [("Check", "Failed"), ("Finish", "Done")] {
+            let said = said(&status(action, state));
+            assert!(!said.contains("reindex") && said.contains("With --check first"), "{action} {state}: {said}");
+        }
     }
 }

@@ -306,6 +306,7 @@ mod tests {
             since,
             limit_seconds: 60,
             rehearsal: None,
+            warnings: Vec::new(),
         }
     }
 

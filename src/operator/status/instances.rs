@@ -36,6 +36,12 @@ pub fn handover<'a>(findings: &'a Findings<'_>) -> Option<(&'a str, &'a str)> {
     }
 }
 
+/// The restore in place or the major upgrade for which the instances are stopped; none without one.
+pub fn planned_outage(findings: &Findings<'_>) -> Option<ConditionState> {
+    let restored = findings.in_place.stops_instances().map(|why| ConditionState::no(reason::RESTORING, why));
+    restored.or_else(|| Some(ConditionState::no(reason::UPGRADING, findings.upgrade.stops_instances()?)))
+}
+
 /// The part of the spec that a person must correct: a size that the volumes cannot have, or a
 /// setting or an extension that PostgreSQL refuses.
 pub fn waits_for_a_person(findings: &Findings<'_>) -> Option<ConditionState> {
@@ -137,26 +143,34 @@ pub fn synchronous(
         );
         return ConditionState::no(reason::ASYNCHRONOUS, message);
     }
-    match report.map(|report| report.synchronous_standbys.as_slice()) {
-        None if is_without_primary(previous, findings.now) => {
-            let message = "no instance is the primary: it is unknown which replica has every commit";
-            ConditionState::no(reason::NO_PRIMARY, message)
-        }
-        // During a change of the primary it is unknown.
-        None => held(previous, kind::SYNCHRONOUS_REPLICATION)
-            .unwrap_or_else(|| ConditionState::no(reason::INITIALIZING, "no instance is the primary yet")),
-        Some([]) => {
+    let Some(report) = report else {
+        return without_primary(findings, previous);
+    };
+    match report.synchronous_standbys.as_slice() {
+        [] => {
             let message = "no replica streams: commits do not wait for one, and are only on the primary's volume";
             ConditionState::no(reason::NO_STANDBY, message)
         }
-        Some(standbys) => {
-            ConditionState::yes(reason::STREAMING, format!("each commit waits for {}", standbys.join(" or ")))
-        }
+        standbys => ConditionState::yes(reason::STREAMING, format!("each commit waits for {}", standbys.join(" or "))),
     }
 }
 
+/// The replication while no primary reports.
+fn without_primary(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> ConditionState {
+    if let Some(planned) = planned_outage(findings) {
+        return planned;
+    }
+    if lacks_primary_for_long(previous, findings.now) {
+        let message = "no instance is the primary: it is unknown which replica has every commit";
+        return ConditionState::no(reason::NO_PRIMARY, message);
+    }
+    // During a change of the primary it is unknown.
+    held(previous, kind::SYNCHRONOUS_REPLICATION)
+        .unwrap_or_else(|| ConditionState::no(reason::INITIALIZING, "no instance is the primary yet"))
+}
+
 /// Whether the database has been without a primary for longer than a failover takes.
-fn is_without_primary(previous: &ServiceDatabaseStatus, now: Timestamp) -> bool {
+fn lacks_primary_for_long(previous: &ServiceDatabaseStatus, now: Timestamp) -> bool {
     let available = previous.conditions.iter().find(|condition| condition.type_ == kind::DATABASE_AVAILABLE);
     let lost = available.filter(|condition| condition.status == "False" && condition.reason == reason::NO_PRIMARY);
     lost.is_some_and(|condition| now.duration_since(condition.last_transition_time.0) >= FAILOVER)

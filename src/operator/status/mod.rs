@@ -189,7 +189,10 @@ fn availability(findings: &Findings<'_>, previous: &ServiceDatabaseStatus) -> Co
             format!("the StatefulSet {set} was scaled to 0 by another client; its volumes are kept"),
         );
     }
-    let gone = [reason::NO_PRIMARY, reason::SWITCHING_OVER];
+    if let Some(planned) = instances::planned_outage(findings) {
+        return planned;
+    }
+    let gone = [reason::NO_PRIMARY, reason::SWITCHING_OVER, reason::RESTORING, reason::UPGRADING];
     let before = previous.conditions.iter().find(|condition| condition.type_ == kind::DATABASE_AVAILABLE);
     if let Some(before) = before.filter(|it| it.status == "True" || gone.contains(&it.reason.as_str())) {
         let lasts = before.status != "True" && findings.now.duration_since(before.last_transition_time.0) >= ELECTION;

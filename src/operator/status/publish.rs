@@ -396,8 +396,12 @@ fn is_failure(reason: &str) -> bool {
 }
 
 fn is_waiting(reason: &str) -> bool {
-    use kind::reason::{DEPENDENCY_NOT_READY, INITIALIZING, MIGRATIONS_RUNNING, PROGRESSING, SWITCHING_OVER};
-    [PROGRESSING, MIGRATIONS_RUNNING, INITIALIZING, DEPENDENCY_NOT_READY, SWITCHING_OVER].contains(&reason)
+    use kind::reason::{
+        DEPENDENCY_NOT_READY, INITIALIZING, MIGRATIONS_RUNNING, PROGRESSING, RESTORING, SWITCHING_OVER, UPGRADING,
+    };
+    let waits =
+        [PROGRESSING, MIGRATIONS_RUNNING, INITIALIZING, DEPENDENCY_NOT_READY, RESTORING, SWITCHING_OVER, UPGRADING];
+    waits.contains(&reason)
 }
 
 #[cfg(test)]
@@ -438,6 +442,26 @@ mod tests {
         let event = without_effect(&silent, &told).expect("an event");
         assert_eq!((event.reason.as_str(), event.note.as_deref()), ("CollectionMissing", Some("films")));
         assert!(without_effect(&told, &told).is_none() && without_effect(&told, &silent).is_none());
+    }
+
+    #[test]
+    fn a_planned_outage_is_no_warning_and_a_lost_primary_is() {
+        let available = |status: &str, reason: &str| -> Condition {
+            serde_json::from_value(json!({
+                "type": kind::DATABASE_AVAILABLE, "status": status, "reason": reason, "message": "m",
+                "lastTransitionTime": "2026-11-29T12:00:00Z"
+            }))
+            .expect("a condition")
+        };
+        let serving = available("True", kind::reason::AVAILABLE);
+        for reason in [kind::reason::RESTORING, kind::reason::UPGRADING, kind::reason::SWITCHING_OVER] {
+            assert!(event(Some(&serving), &available("False", reason)).is_none(), "{reason}");
+        }
+        let planned = available("False", kind::reason::UPGRADING);
+        let lost = event(Some(&planned), &available("False", kind::reason::NO_PRIMARY)).expect("an event");
+        assert!(matches!(lost.type_, EventType::Warning));
+        let serves = event(Some(&planned), &serving).expect("an event");
+        assert!(matches!(serves.type_, EventType::Normal), "its end is told");
     }
 
     #[test]

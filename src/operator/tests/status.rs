@@ -6,11 +6,14 @@ use serde_json::json;
 use super::status_findings::{Scene, observed, pod, time};
 use crate::api::conditions::{self as kind, reason};
 use crate::api::{GatewayCache, GatewaySpec, GatewayStatus, MigrationRecord, MigrationState, ServiceDatabaseStatus};
+use crate::contract::backup::Target;
 use crate::contract::capacity::Capacity;
 use crate::contract::clients::Sessions;
 use crate::contract::desired::Desired;
+use crate::contract::in_place::{self, InPlace};
 use crate::contract::order::{Action, Cause, Order, OrderId, Purpose};
 use crate::contract::report::{LedgerReport, OldSessions, Trouble, VaultHealth};
+use crate::contract::upgrade::{self, Upgrade};
 use crate::migrate::source;
 use crate::operator::migrations::progress::Progress;
 use crate::operator::status::condition::ConditionState;
@@ -280,6 +283,72 @@ fn a_planned_switchover_is_no_failure_and_one_that_lasts_is() {
     let status = scene.remember().status();
     assert_eq!(condition(&status, kind::DATABASE_AVAILABLE), "False NoPrimary", "a minute later");
     assert!(message(&status, kind::DATABASE_AVAILABLE).contains("may lack commits"));
+}
+
+#[test]
+fn an_outage_for_a_restore_or_an_upgrade_is_told_as_such_however_long_it_lasts() {
+    type Begin = Box<dyn Fn(&mut Scene, bool)>;
+    let upgrade = |from, to, stage| Upgrade {
+        id: "t".to_owned(),
+        pod: "chat-db-0".to_owned(),
+        from,
+        to,
+        stage,
+        since: time("2026-03-01T11:59:00Z"),
+        limit_seconds: 120,
+        rehearsal: None,
+        warnings: Vec::new(),
+    };
+    let restore = |stage| InPlace {
+        id: "t".to_owned(),
+        pod: "chat-db-0".to_owned(),
+        target: Target::Time(time("2026-03-01T11:00:00Z")),
+        timeline: None,
+        store: "main".to_owned(),
+        stage,
+        since: time("2026-03-01T11:59:00Z"),
+    };
+    let upgrades = |from, to| -> Begin {
+        Box::new(move |scene: &mut Scene, stops: bool| {
+            let stage = if stops { upgrade::Stage::Switch } else { upgrade::Stage::Rehearse };
+            scene.upgrade.desired = Some(upgrade(from, to, stage));
+        })
+    };
+    let cases: [(Begin, &str, &str); 3] = [
+        (upgrades(17, 18), "Upgrading", "chat-db-0 is being upgraded from PostgreSQL 17 to 18 (status.upgrade)"),
+        (upgrades(18, 17), "Upgrading", "chat-db-0 goes back from PostgreSQL 18 to 17 (status.upgrade)"),
+        (
+            Box::new(move |scene: &mut Scene, stops: bool| {
+                let stage = if stops { in_place::Stage::Switch } else { in_place::Stage::Prepare };
+                scene.in_place.desired = Some(restore(stage));
+            }),
+            "Restoring",
+            "chat-db-0 is being replaced by a state from the archive (status.restore)",
+        ),
+    ];
+    for (begin, reason, says) in cases {
+        let mut scene = Scene::serving(2).remember();
+        scene.observed.leader = None;
+        begin(&mut scene, false);
+        let status = scene.status();
+        assert_eq!(
+            condition(&status, kind::DATABASE_AVAILABLE),
+            "False NoPrimary",
+            "{reason}: the primary should serve"
+        );
+        begin(&mut scene, true);
+        for when in ["at once", "a minute later"] {
+            let status = scene.status();
+            for kind in [kind::DATABASE_AVAILABLE, kind::READY, kind::SYNCHRONOUS_REPLICATION] {
+                assert_eq!(condition(&status, kind), format!("False {reason}"), "{kind} {when}");
+            }
+            assert_eq!(message(&status, kind::DATABASE_AVAILABLE), says);
+            scene = scene.remember();
+        }
+        // It has ended, and no instance leads.
+        (scene.upgrade.desired, scene.in_place.desired) = (None, None);
+        assert_eq!(condition(&scene.status(), kind::DATABASE_AVAILABLE), "False NoPrimary", "not initialising");
+    }
 }
 
 #[test]

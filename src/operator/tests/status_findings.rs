@@ -20,6 +20,7 @@ use crate::operator::observe::pods::DatabasePod;
 use crate::operator::restores::in_place;
 use crate::operator::status::condition::ConditionState;
 use crate::operator::status::{Findings, InstancesFindings, compute};
+use crate::operator::upgrades;
 use crate::operator::validate::validate;
 
 /// Everything that [`Findings`] borrows.
@@ -37,6 +38,10 @@ pub struct Scene {
     /// The backups.
     pub backups: crate::operator::backups::State,
     pub volumes: Option<ConditionState>,
+    /// The restore in place.
+    pub in_place: in_place::State,
+    /// The major upgrade.
+    pub upgrade: upgrades::State,
     pub now: Timestamp,
 }
 
@@ -56,6 +61,8 @@ impl Scene {
             drift: None,
             backups: Default::default(),
             volumes: None,
+            in_place: in_place::State::default(),
+            upgrade: upgrades::State::default(),
             now: time("2026-03-01T12:00:00.75Z"),
         }
     }
@@ -91,8 +98,8 @@ impl Scene {
             drift: self.drift.clone(),
             backups: self.backups.clone(),
             maintenance: Box::new(maintenance::State::recorded(&self.resource.status.clone().unwrap_or_default())),
-            in_place: in_place::State::default(),
-            upgrade: Box::default(),
+            in_place: self.in_place.clone(),
+            upgrade: Box::new(self.upgrade.clone()),
             pooler: None,
             gateway: None,
             instances: self.volumes.clone().map(|state| InstancesFindings {

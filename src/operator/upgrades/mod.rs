@@ -2,6 +2,7 @@
 //! no state is lost with the operator; until the last one nothing of the running database is changed.
 
 mod adopted;
+mod afterwards;
 mod known;
 pub mod rehearsal;
 mod stages;
@@ -16,6 +17,7 @@ use crate::api::{RequestState, RequestStatus, UpgradeAction, UpgradePhase, Upgra
 use crate::contract::upgrade::Stage;
 use crate::contract::upgrade_step::refusal;
 use crate::operator::status::condition::seconds;
+use afterwards::{refresh, removes};
 use known::IN_WINDOW;
 pub use known::{ByItself, Known};
 use stages::{advance, start};
@@ -51,6 +53,7 @@ pub fn decide(known: &Known<'_>, recorded: State) -> State {
         state.desired = None;
         expire(known, &mut state);
         offer(known, &mut state);
+        refresh(known, &mut state);
     }
     state
 }
@@ -182,7 +185,7 @@ fn finish(known: &Known<'_>, state: &mut State) {
         return answer(state, RequestState::Failed, refusal);
     }
     let Some(pod) = give_up(state) else { return };
-    answer(state, RequestState::Done, format!("{pod} removes the data from before the upgrade"));
+    answer(state, RequestState::Done, removes(&pod));
 }
 
 /// Gives the former data up; returns the pod that kept it.
@@ -203,7 +206,6 @@ fn expire(known: &Known<'_>, state: &mut State) {
     }
     let Some(pod) = give_up(state) else { return };
     if let Some(status) = &mut state.status {
-        status.message =
-            Some(format!("{pod} removes the data from before the upgrade: spec.postgres.formerDataDays is over"));
+        status.message = Some(format!("{}: spec.postgres.formerDataDays is over", removes(&pod)));
     }
 }

@@ -3,6 +3,7 @@
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::afterwards::taken_back;
 use super::known::{IN_WINDOW, Known};
 use super::rehearsal::Progress;
 use super::state::{HOLD_PATIENCE, State, action, answer, fail, tell, token};
@@ -92,6 +93,7 @@ pub fn start(known: &Known<'_>, state: &mut State) {
             attempt: 1,
             store: Some(store.to_owned()),
         }),
+        warnings: Vec::new(),
     });
     if let Some(status) = state.status.as_mut().filter(|_| stage == Stage::Hold) {
         status.phase = UpgradePhase::Stopping;
@@ -273,7 +275,10 @@ fn rehearsed(known: &Known<'_>, state: &mut State, current: Upgrade, found: &Reh
     }
     tell(state, format!("{message}; the other instances are being stopped"));
     let limit_seconds = SHORTEST_LIMIT.max(seconds.saturating_mul(LIMIT_FACTOR));
-    state.desired = Some(Upgrade { stage: Stage::Hold, since: known.now, limit_seconds, rehearsal: None, ..current });
+    // The messages of the next stages replace this one.
+    let warnings = found.warnings.clone();
+    state.desired =
+        Some(Upgrade { stage: Stage::Hold, since: known.now, limit_seconds, rehearsal: None, warnings, ..current });
 }
 
 /// The warnings of a rehearsal, as the next part of a message.
@@ -341,15 +346,14 @@ fn done(known: &Known<'_>, state: &mut State, lineage: Lineage) {
     }
     let major = lineage.major;
     let message = if is_back {
-        format!(
-            "the database is again that of PostgreSQL {major} from before the upgrade: set spec.postgres.version to \
-             \"{major}\", or remove it; otherwise an upgrade is pending again"
-        )
+        // Spec still names the version that was left: only its data is of a lower one again.
+        taken_back(major, true)
     } else {
         format!(
             "the database is of PostgreSQL {major} since {at}; {} keeps the data from before: kubectl servicedb upgrade {name} \
-             --back returns to it, and loses what was written since; --finish removes it",
-            lineage.kept_by.as_deref().unwrap_or_default()
+             --back returns to it, and loses what was written since; --finish removes it{}",
+            lineage.kept_by.as_deref().unwrap_or_default(),
+            known.desired.map(|upgrade| warned(&upgrade.warnings)).unwrap_or_default()
         )
     };
     state.lineage = Some(lineage);

@@ -123,6 +123,10 @@ impl Scene {
         self.state.status.as_ref().expect("a status").phase
     }
 
+    fn message(&self) -> String {
+        self.state.status.as_ref().and_then(|status| status.message.clone()).unwrap_or_default()
+    }
+
     fn result(&self) -> (RequestState, String) {
         let last = self.state.status.as_ref().and_then(|status| status.last_request.clone()).expect("a request");
         (last.state, last.message.unwrap_or_default())
@@ -169,6 +173,12 @@ fn the_warnings_of_a_rehearsal_are_reported_and_stop_nothing() {
         scene.report(0, UpgradeState::Rehearsed(Rehearsed { seconds: 40, upgrade_seconds: 9, warnings }));
         assert_eq!(scene.stage(), stage);
         assert!(scene.result().1.contains("for about as long; update public.article; "), "{:?}", scene.result());
+        if action == UpgradeAction::Start {
+            // Now they are to be followed.
+            scene.report(1, UpgradeState::Held);
+            scene.switched("7", "8");
+            assert!(scene.message().ends_with("--finish removes it; update public.article"), "{}", scene.message());
+        }
     }
 }
 
@@ -303,6 +313,18 @@ fn the_way_back_loses_what_was_written_and_only_where_the_data_is() {
     let lineage = scene.state.lineage.clone().expect("a lineage");
     assert_eq!((lineage.left.as_str(), lineage.major, lineage.kept_by), ("8", 17, None));
     assert!(scene.result().1.contains("set spec.postgres.version to \"17\""), "{:?}", scene.result());
+    scene.step();
+    assert!(
+        scene.message().contains("set spec.postgres.version"),
+        "the primary has not reported 17: {}",
+        scene.message()
+    );
+    // The field is set back, and names 18 again.
+    for (upgrade_to, says) in [(None, "from before the upgrade"), (Some(18), "otherwise an upgrade is pending again")] {
+        (scene.major, scene.upgrade_to) = (17, upgrade_to);
+        scene.step();
+        assert!(scene.message().ends_with(says), "{upgrade_to:?}: {}", scene.message());
+    }
     // The field still asks for it.
     (scene.major, scene.upgrade_to, scene.by_itself) = (17, Some(18), ByItself::Now);
     scene.step();
@@ -317,6 +339,14 @@ fn the_former_data_is_given_up_by_a_word() {
     scene.ask("f", UpgradeAction::Finish);
     assert_eq!((scene.phase(), scene.result().0), (UpgradePhase::Finished, RequestState::Done));
     assert_eq!(scene.state.lineage.as_ref().map(|lineage| lineage.kept_by.clone()), Some(None));
+    let has = |scene: &mut Scene, pod: usize, former| {
+        scene.pods[pod].report.as_mut().expect("a report").former_major = Some(former);
+        scene.step();
+        scene.message()
+    };
+    has(&mut scene, 1, 0);
+    assert_eq!(has(&mut scene, 0, 17), "chat-db-0 removes the data from before the upgrade", "it still has it");
+    assert_eq!(has(&mut scene, 0, 0), "chat-db-0 has removed the data from before the upgrade");
     scene.ask("b", UpgradeAction::Back);
     assert_eq!((scene.stage(), scene.result().0), (None, RequestState::Failed));
     assert_eq!(scene.phase(), UpgradePhase::Finished);

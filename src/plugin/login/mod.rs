@@ -17,6 +17,7 @@ use tokio::process::{Child, Command};
 use super::args::Connection;
 use super::connection::{self, PluginError};
 use super::psql;
+use super::table::plain;
 use crate::api::names::Names;
 use crate::api::{ClientStatus, ServiceDatabase};
 use crate::contract::desired::{Desired, KEY};
@@ -71,6 +72,11 @@ fn client<'a>(resource: &'a ServiceDatabase, name: &str, wanted: &str) -> Result
     let is_short_lived = |client: &&ClientStatus| client.dynamic.is_some();
     let found = clients.iter().find(|client| client.name == wanted);
     let problem = match found {
+        // What its paths in Vault would be, it has none of.
+        Some(client) if client.rights == "NotAllowed" => {
+            let why = plain(client.message.as_deref().unwrap_or("see the condition CredentialsReady"));
+            format!("the client {wanted} of {name} has no access (NotAllowed): {why}")
+        }
         Some(client) if client.dynamic.is_some() && !client.vault_path.is_empty() => return Ok(client),
         Some(client) if client.dynamic.is_some() => client.message.clone().unwrap_or_default(),
         Some(client) => {
@@ -269,6 +275,8 @@ mod tests {
             client_of("record", json!({})),
             client_of("reader", json!({"dynamic": true, "vaultPath": "database/creds/x"})),
             client_of("refused", json!({"dynamic": false, "vaultPath": "", "message": "not offered"})),
+            client_of("other-app", json!({"rights": "NotAllowed", "message": "the platform adds elsewhere"})),
+            client_of("far", json!({"dynamic": false, "rights": "NotAllowed", "message": "the platform adds far"})),
         ];
         let resource: ServiceDatabase = serde_json::from_value(json!({
             "apiVersion": "servicedb.dev/v1alpha1", "kind": "ServiceDatabase", "metadata": {"name": "chat"},
@@ -277,11 +285,16 @@ mod tests {
         .expect("a resource");
         let of = |name: &str| client(&resource, "chat", name).map(|client| client.vault_path.clone());
         assert_eq!(of("reader").expect("a client"), "database/creds/x");
-        for (name, says) in
-            [("record", "vault kv get secret/r"), ("refused", "not offered"), ("nobody", "reader, refused")]
-        {
+        for (name, says) in [
+            ("record", "vault kv get secret/r"),
+            ("refused", "not offered"),
+            ("nobody", "reader, refused"),
+            ("other-app", "has no access (NotAllowed): the platform adds elsewhere"),
+            ("far", "has no access (NotAllowed): the platform adds far"),
+        ] {
             let problem = of(name).expect_err(name).to_string();
             assert!(problem.contains(says), "{problem}");
+            assert_eq!(problem.contains("vault kv get"), name == "record", "{problem}");
         }
     }
 }
