@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::api::names::{ANNOTATION_REPORT, LABEL_ROLE, Names};
 use crate::api::{
     AccessMode, BackupStatus, ClientSpec, ClientStatus, CredentialsStatus, DeletionPolicy, Endpoints, GatewayStatus,
-    MigrationSource, MigrationsStatus, PendingRollout, PoolerStatus, RequestStatus, ServiceDatabase,
+    InPlaceRestore, MigrationSource, MigrationsStatus, PendingRollout, PoolerStatus, RequestStatus, ServiceDatabase,
     ServiceDatabaseStatus, UpgradeStatus,
 };
 use crate::contract::report::{Phase, Report, Trouble};
@@ -48,6 +48,9 @@ pub struct Overview {
     pub pooler: Option<PoolerStatus>,
     pub gateway: Option<GatewayStatus>,
     pub backup: Option<BackupStatus>,
+    /// The last requested restore in place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore: Option<InPlaceRestore>,
     /// What `spec.bootstrap.restore` restored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restored: Option<String>,
@@ -172,6 +175,7 @@ impl Overview {
             pooler: status.pooler,
             gateway: status.gateway,
             backup: status.backup,
+            restore: status.restore,
             restored: status.restored,
             rollout: status.rollout,
             upgrade: status.upgrade,
