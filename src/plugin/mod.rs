@@ -21,6 +21,7 @@ mod psql;
 mod push;
 mod queries;
 mod renew_authority;
+mod reported;
 mod request;
 mod restore;
 mod restore_point;

@@ -7,14 +7,15 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde::Serialize;
 
-use crate::api::names::{ANNOTATION_REPORT, LABEL_ROLE, Names};
+use crate::api::names::{LABEL_ROLE, Names};
 use crate::api::{
     AccessMode, BackupStatus, ClientSpec, ClientStatus, CredentialsStatus, DeletionPolicy, Endpoints, GatewayStatus,
     InPlaceRestore, MigrationSource, MigrationsStatus, PendingRollout, PoolerStatus, RequestStatus, ServiceDatabase,
     ServiceDatabaseStatus, UpgradeStatus,
 };
-use crate::contract::report::{Phase, Report, Trouble};
+use crate::contract::report::{Phase, Trouble};
 use crate::plugin::psql::is_ready;
+use crate::plugin::reported;
 
 /// The number of shown events.
 const EVENTS: usize = 10;
@@ -292,10 +293,8 @@ fn pod_status(pod: &core::Pod, containers: &[core::ContainerStatus]) -> String {
     }
 }
 
-/// The agent's report; one of an earlier pod of this name is ignored.
 fn agent(pod: &core::Pod) -> Option<Agent> {
-    let report: Report = serde_json::from_str(pod.annotations().get(ANNOTATION_REPORT)?).ok()?;
-    (pod.uid()? == report.pod_uid).then_some(Agent {
+    reported::of_pod(pod).map(|report| Agent {
         phase: report.phase,
         timeline: report.timeline,
         lag_bucket_bytes: report.lag_bucket_bytes,

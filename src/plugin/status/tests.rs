@@ -266,7 +266,8 @@ fn the_summary_says_how_far_a_restore_in_place_is_and_keeps_the_way_back() {
         render(&Overview::new(read(resource(spec, json!({ "restore": restore })))), now())
     };
     let run = |state: &str, message: &str| {
-        json!({"request": "t", "state": state, "startedAt": "2026-03-01T11:59:30Z", "message": message})
+        let started_at = "2026-03-01T11:59:30Z";
+        json!({"request": "t", "state": state, "startedAt": started_at, "message": message})
     };
     let text = summary(run("Running", "chat-db-0 restores"));
     assert!(text.contains("Restore:          Running, requested 30s ago: chat-db-0 restores\n"), "{text}");
