@@ -11,7 +11,7 @@ use super::backup::{no_store, unknown_store};
 use super::confirm::approved;
 use super::connection::{PluginError, connect, read};
 use super::{reported, request};
-use crate::api::{BackupStatus, RestoreTarget, UpgradeAction, UpgradePhase, UpgradeStatus};
+use crate::api::{BackupStatus, RestoreTarget};
 use crate::contract::backup::Nth;
 use crate::contract::report::Report;
 use crate::contract::restore_store::{Store, choose, left_elsewhere};
@@ -59,8 +59,6 @@ pub struct Wanted {
 struct Known<'a> {
     name: &'a str,
     backup: &'a BackupStatus,
-    /// The last major upgrade.
-    upgrade: Option<&'a UpgradeStatus>,
     /// What the primary's agent reports.
     report: Option<&'a Report>,
     now: Timestamp,
@@ -89,15 +87,13 @@ pub async fn run(
 ) -> Result<ExitCode, PluginError> {
     let (client, namespace) = connect(connection).await?;
     let resource = read(&client, &namespace, name).await?;
-    let status = resource.status.as_ref();
-    let Some(backup) = status.and_then(|status| status.backup.as_ref()) else {
+    let Some(backup) = resource.status.as_ref().and_then(|status| status.backup.as_ref()) else {
         eprintln!("error: {}", no_store(name));
         return Ok(ExitCode::FAILURE);
     };
     let report = reported::of_primary(&client, &namespace, &resource).await;
-    let upgrade = status.and_then(|status| status.upgrade.as_deref());
     let (now, target) = (Timestamp::now(), &wanted.target);
-    let chosen = match chosen(&Known { name, backup, upgrade, report: report.as_ref(), now }, wanted) {
+    let chosen = match chosen(&Known { name, backup, report: report.as_ref(), now }, wanted) {
         Ok(chosen) => chosen,
         Err(refusal) => {
             eprintln!("error: {refusal}");
@@ -115,7 +111,7 @@ pub async fn run(
 /// agent would refuse it, as far as status, the report and this machine's clock tell, and the other store if that one has
 /// the state: nobody is asked to approve it.
 fn chosen<'a>(known: &Known<'a>, wanted: &Wanted) -> Result<Chosen<'a>, String> {
-    let Known { name, backup, report, now, .. } = *known;
+    let Known { name, backup, report, now } = *known;
     let first = match &wanted.store {
         None => backup,
         Some(store) => {
@@ -128,7 +124,7 @@ fn chosen<'a>(known: &Known<'a>, wanted: &Wanted) -> Result<Chosen<'a>, String> 
         let way_out = other.map(|other| format!("; the store {0} has that state: --store {0}", other.store));
         return Err(format!("{problem}{}", way_out.unwrap_or_default()));
     }
-    if let Some(problem) = is_nowhere(known, &wanted.target, first) {
+    if let Some(problem) = is_nowhere(known, &wanted.target) {
         return Err(problem);
     }
     let (target, timeline) = parse(Some(&wanted.target), "the request")?;
@@ -147,35 +143,17 @@ fn chosen<'a>(known: &Known<'a>, wanted: &Wanted) -> Result<Chosen<'a>, String> 
 }
 
 /// Why no store can give the state to this database, as far as it is known.
-fn is_nowhere(known: &Known<'_>, target: &RestoreTarget, backup: &BackupStatus) -> Option<String> {
+fn is_nowhere(known: &Known<'_>, target: &RestoreTarget) -> Option<String> {
     let name = known.name;
     if let Some(lsn) = target.lsn.as_ref().filter(|lsn| offset(lsn).is_some_and(|offset| offset < FIRST_POSITION)) {
         return Some(format!("{lsn} is no position of {name}: the WAL of a database begins at 0/{FIRST_POSITION:X}"));
     }
     let present = known.report.and_then(|report| report.timeline).map(i64::from);
-    if let Some((timeline, present)) = target.timeline.zip(present).filter(|(timeline, present)| timeline > present) {
-        return Some(format!(
-            "{name} has no timeline {timeline}: its present one is {present}; kubectl servicedb backups lists those that \
-             were left"
-        ));
-    }
-    // After the way back the timelines from before are the database's own again.
-    let is_upgraded = |upgrade: &&UpgradeStatus| {
-        [UpgradePhase::Upgraded, UpgradePhase::Finished].contains(&upgrade.phase)
-            && upgrade.action != Some(UpgradeAction::Back)
-    };
-    let upgraded_at = known.upgrade.filter(is_upgraded).and_then(|upgrade| Some(upgrade.switched_at.as_ref()?.0))?;
-    let state = match &target.time {
-        Some(time) => time.parse::<Timestamp>().ok(),
-        None if target.immediate => backup.newest.as_ref().map(|newest| newest.finished_at.0),
-        None => None,
-    };
-    state.filter(|state| *state < upgraded_at).map(|state| {
-        format!(
-            "{state} is before the last major upgrade of {name} ({upgraded_at}): restore that state into a new database \
-             with spec.bootstrap.restore (docs/upgrades.md)"
-        )
-    })
+    let (timeline, present) = target.timeline.zip(present).filter(|(timeline, present)| timeline > present)?;
+    Some(format!(
+        "{name} has no timeline {timeline}: its present one is {present}; kubectl servicedb backups lists those that were \
+         left"
+    ))
 }
 
 /// A position in WAL as a number.
@@ -307,7 +285,7 @@ mod tests {
         let of = |store: Option<&str>, time: &str| {
             let target = RestoreTarget { time: Some(time.into()), ..RestoreTarget::default() };
             let wanted = Wanted { target, store: store.map(str::to_owned) };
-            let known = Known { name: "chat", backup: &two, upgrade: None, report: None, now };
+            let known = Known { name: "chat", backup: &two, report: None, now };
             chosen(&known, &wanted).map(|chosen| chosen.backup.store.clone())
         };
         let early = of(None, "2026-11-27T23:59:59Z").expect_err("a refusal");
@@ -346,30 +324,22 @@ mod tests {
         let now = "2026-11-29T12:00:00Z".parse().expect("a time");
         let mut report = Report::starting("u".into(), now);
         report.timeline = Some(4);
-        let mut upgrade = UpgradeStatus::pending(17, 18);
-        upgrade.switched_at = serde_json::from_value("2026-11-28T12:00:00Z".into()).expect("a time");
-        upgrade.phase = UpgradePhase::Upgraded;
-        let said = |upgrade: &UpgradeStatus, target: serde_json::Value, store: Option<&str>| {
+        let said = |target: serde_json::Value, store: Option<&str>| {
             let target = serde_json::from_value(target).expect("a target");
-            let known = Known { name: "chat", backup: &backup, upgrade: Some(upgrade), report: Some(&report), now };
+            let known = Known { name: "chat", backup: &backup, report: Some(&report), now };
             let wanted = Wanted { target, store: store.map(str::to_owned) };
             chosen(&known, &wanted).map(|chosen| chosen.backup.store.clone()).unwrap_or_else(|said| said)
         };
-        let first = said(&upgrade, serde_json::json!({"lsn": "0/1"}), None);
+        let first = said(serde_json::json!({"lsn": "0/1"}), None);
         assert!(first.contains("0/1 is no position of chat") && first.contains("0/1000000"), "{first}");
-        let ninth = said(&upgrade, serde_json::json!({"lsn": "0/3000148", "timeline": 9}), None);
+        let ninth = said(serde_json::json!({"lsn": "0/3000148", "timeline": 9}), None);
         assert!(ninth.contains("no timeline 9: its present one is 4"), "{ninth}");
-        assert_eq!(said(&upgrade, serde_json::json!({"lsn": "0/3000148", "timeline": 4}), None), "main");
-        let before = serde_json::json!({"time": "2026-11-28T11:59:59Z"});
-        let early = said(&upgrade, before.clone(), Some("other"));
-        assert!(early.contains("major upgrade of chat (2026-11-28T12:00:00Z)"), "{early}");
-        let back = UpgradeStatus { phase: UpgradePhase::TakenBack, ..upgrade.clone() };
-        assert_eq!(said(&back, before, Some("other")), "other");
+        assert_eq!(said(serde_json::json!({"lsn": "0/3000148", "timeline": 4}), None), "main");
         let left = serde_json::json!({"time": "2026-11-29T10:00:00Z"});
-        let elsewhere = said(&upgrade, left.clone(), None);
+        let elsewhere = said(left.clone(), None);
         assert!(elsewhere.contains("may lack the end of that timeline"), "{elsewhere}");
         assert!(elsewhere.contains("--store other"), "{elsewhere}");
-        assert_eq!(said(&upgrade, left, Some("other")), "other");
+        assert_eq!(said(left, Some("other")), "other");
     }
 
     #[test]
