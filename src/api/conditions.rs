@@ -95,8 +95,13 @@ pub mod reason {
         VERIFICATION_OVERDUE = "VerificationOverdue";
         /// `spec.bootstrap.restore` cannot be done as declared.
         RESTORE_REFUSED = "RestoreRefused";
-        /// The backup of `spec.bootstrap.restore` could not be restored; it is retried.
+        /// The backup of `spec.bootstrap.restore` could not be restored; it is retried. Of an event: a requested restore
+        /// in place has failed, and changed nothing.
         RESTORE_FAILED = "RestoreFailed";
+        /// Of an event: a restore in place was requested and has begun.
+        RESTORE_STARTED = "RestoreStarted";
+        /// Of an event: a restore in place has ended; the message has the way back.
+        RESTORE_COMPLETED = "RestoreCompleted";
         /// A restore in place replaces the database; nothing else is changed meanwhile.
         RESTORING = "Restoring";
         /// A major upgrade, or the way back, exchanges the database; nothing else is changed meanwhile.

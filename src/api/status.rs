@@ -289,6 +289,9 @@ pub struct InPlaceRestore {
     /// exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migrations_before: Option<String>,
+    /// Result of the last one that succeeded before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_done: Option<String>,
 }
 
 /// A major upgrade.

@@ -24,6 +24,8 @@ pub mod raster;
 pub mod records;
 pub mod rehearsal;
 pub mod report;
+pub mod restore_store;
+pub mod restore_target;
 pub mod server_version;
 pub mod setting;
 pub mod shutdown;

@@ -39,7 +39,11 @@ pub fn refusal(action: UpgradeAction, facts: &Facts<'_>) -> Option<String> {
         (UpgradeAction::Check | UpgradeAction::Start, _) if upgrade_to.is_none() => Some(if major >= NEWEST {
             format!("the data is of PostgreSQL {major}, and this version of Servicedb knows no higher one")
         } else {
-            format!("the data is of PostgreSQL {major}, and spec.postgres.version names no higher version: set it first")
+            format!(
+                "the data is of PostgreSQL {major}, and spec.postgres.version names no higher version: set it first, \
+                 such as with kubectl patch servicedatabase {name} --type merge -p \
+                 '{{\"spec\":{{\"postgres\":{{\"version\":\"{NEWEST}\"}}}}}}'"
+            )
         }),
         (UpgradeAction::Check | UpgradeAction::Start, Some(_)) => Some(format!(
             "the data from before the last upgrade is still kept: kubectl servicedb upgrade {name} --finish removes it"
@@ -62,7 +66,10 @@ mod tests {
         }
         let kept = Facts { kept_by: Some("chat-db-0"), ..new };
         for action in [UpgradeAction::Check, UpgradeAction::Start] {
-            assert!(said(action, new).ends_with("names no higher version: set it first"), "{action:?}");
+            let first = said(action, new);
+            assert!(first.contains("names no higher version: set it first"), "{first}");
+            let patch = r#"chat -n messaging --type merge -p '{"spec":{"postgres":{"version":"18"}}}'"#;
+            assert!(first.ends_with(&format!("kubectl patch servicedatabase {patch}")), "{first}");
             assert!(said(action, Facts { major: NEWEST, ..new }).contains("knows no higher one"), "{action:?}");
             let declared = Facts { upgrade_to: Some(18), ..new };
             assert_eq!(said(action, declared), "", "{action:?}");

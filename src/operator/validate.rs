@@ -32,6 +32,7 @@ use crate::contract::extension::{CRON_SCHEMA, Options as ExtensionOptions, Optio
 use crate::contract::logged;
 use crate::contract::maintenance::Tasks;
 use crate::contract::migration::{Policy, hash};
+use crate::contract::restore_target as target;
 use crate::operator::apply::object::Owner;
 use crate::operator::apply::quantity;
 use crate::operator::backups::schedule::Schedule;
@@ -41,7 +42,6 @@ use crate::operator::gateway::spec as gateway;
 use crate::operator::maintenance;
 use crate::operator::maintenance::windows::Windows;
 use crate::operator::pooler::spec as pooler;
-use crate::operator::restores::target;
 use crate::operator::tls::authority::Request as AuthorityRequest;
 use crate::operator::version::{self, Version};
 

@@ -187,7 +187,7 @@ pub async fn run(
         if Instant::now() >= deadline && !late.is_empty() {
             for it in late {
                 let run = request.answer(&resource, &it.store, &token);
-                let (heading, state) = (&it.heading, run.map_or_else(|| waits(&resource), progress));
+                let (heading, state) = (&it.heading, run.map_or_else(|| waits(&resource, &it.store), progress));
                 eprintln!("error: {heading}no result within {} s: {state}; the request is kept", timeout.as_secs());
             }
             return Ok(ExitCode::FAILURE);
@@ -232,8 +232,17 @@ fn progress(run: &JobRun) -> String {
     format!("the Job {} runs{waits}", run.job)
 }
 
-/// Why no Job was created for the request.
-fn waits(resource: &ServiceDatabase) -> String {
+/// Why no Job was created for the request in this store.
+fn waits(resource: &ServiceDatabase, store: &str) -> String {
+    // The stores of a database have their backups one after the other.
+    let stores = backup(resource).into_iter().flat_map(BackupStatus::stores).filter(|one| one.store != store);
+    let mut runs = stores.filter_map(|other| {
+        let run = &other.last_run.as_ref()?.run;
+        (run.state == RequestState::Running).then(|| (&run.job, &other.store))
+    });
+    if let Some((job, other)) = runs.next() {
+        return format!("it is not its turn yet: the Job {job} makes the backup in the store {other} first");
+    }
     archiving_problem(resource)
         .unwrap_or("no Job was created; others may run on this store (backup.concurrency)")
         .to_owned()
@@ -360,6 +369,8 @@ mod tests {
         let runs = request(None).answer(&resource, "other", "t").expect("an answer").clone();
         assert_eq!((done.state, runs.state), (RequestState::Done, RequestState::Running));
         assert_eq!(request(None).result(&resource, "other", &runs), None, "that of the first one is not its");
+        assert!(waits(&resource, "main").contains("the Job chat-backup makes the backup in the store other first"));
+        assert!(waits(&resource, "other").contains("backup.concurrency"), "no other store of it has a Job that runs");
         assert!(request(None).answer(&resource, "other", "u").is_none(), "of an earlier request");
         let annotations = request(Some("other")).annotations("t");
         assert!(annotations.contains(&(ANNOTATION_BACKUP_STORE, Some("other".to_owned()))), "{annotations:?}");

@@ -22,6 +22,7 @@ mod push;
 mod queries;
 mod ready;
 mod renew_authority;
+mod reported;
 mod request;
 mod restore;
 mod restore_point;

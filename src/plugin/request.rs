@@ -73,6 +73,16 @@ impl Request {
         matches!(self, Self::Upgrade(UpgradeAction::Start | UpgradeAction::Back))
     }
 
+    /// How the request is withdrawn, if it can be.
+    fn withdraw(&self, namespace: &str, name: &str) -> Option<String> {
+        matches!(self, Self::Restore(..)).then(|| {
+            format!(
+                "until the directories are exchanged it can be withdrawn: kubectl annotate -n {namespace} servicedatabase \
+                 {name} {ANNOTATION_RESTORE}-"
+            )
+        })
+    }
+
     /// The progress of a request that is not answered yet.
     fn progress(&self, resource: &ServiceDatabase, answer: Option<&RequestStatus>) -> Option<String> {
         match self {
@@ -127,9 +137,10 @@ pub async fn run(
         }
         if Instant::now() >= deadline {
             let taken_up = if answer.is_some() { "it is in progress" } else { "no operator has handled it" };
+            let withdraw = request.withdraw(&namespace, name).map(|how| format!("; {how}")).unwrap_or_default();
             eprintln!(
                 "error: no answer within {} s: {taken_up}; the request is kept: kubectl servicedb status {name} -n \
-                 {namespace}",
+                 {namespace}{withdraw}",
                 timeout.as_secs()
             );
             return Ok(ExitCode::FAILURE);
@@ -155,6 +166,13 @@ mod tests {
         };
         assert_eq!(asked(None), (ANNOTATION_RESTORE_STORE, None));
         assert_eq!(asked(Some("other")), (ANNOTATION_RESTORE_STORE, Some("other".to_owned())));
+    }
+
+    #[test]
+    fn a_restore_says_how_it_is_withdrawn() {
+        let how = Request::Restore(RestoreTarget::default(), None).withdraw("messaging", "chat").unwrap_or_default();
+        assert!(how.ends_with("kubectl annotate -n messaging servicedatabase chat servicedb.dev/restore-"), "{how}");
+        assert_eq!(Request::Restart.withdraw("messaging", "chat"), None);
     }
 
     #[test]

@@ -10,8 +10,15 @@ use super::args::{Connection, RestoreTo};
 use super::backup::{no_store, unknown_store};
 use super::confirm::approved;
 use super::connection::{PluginError, connect, read};
-use super::request;
+use super::{reported, request};
 use crate::api::{BackupStatus, RestoreTarget};
+use crate::contract::backup::Nth;
+use crate::contract::report::Report;
+use crate::contract::restore_store::{Store, choose, left_elsewhere};
+use crate::contract::restore_target::{in_seconds, parse};
+
+/// The first position of a database's WAL: the segment before it is never used.
+const FIRST_POSITION: u64 = 0x100_0000;
 
 /// Reads a time, with its offset.
 ///
@@ -47,6 +54,26 @@ pub struct Wanted {
     pub store: Option<String>,
 }
 
+/// What is known before the request.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    name: &'a str,
+    backup: &'a BackupStatus,
+    /// What the primary's agent reports.
+    report: Option<&'a Report>,
+    now: Timestamp,
+}
+
+/// The store that the operator would choose.
+#[derive(Debug)]
+struct Chosen<'a> {
+    backup: &'a BackupStatus,
+    /// Whether it gets no WAL at present.
+    fails: bool,
+    /// The store that alone has all of the target's timeline, if it is another one.
+    whole: Option<&'a str>,
+}
+
 /// Asks, sends the request, and waits for its result, if there is a time to wait.
 ///
 /// # Errors
@@ -64,41 +91,76 @@ pub async fn run(
         eprintln!("error: {}", no_store(name));
         return Ok(ExitCode::FAILURE);
     };
+    let report = reported::of_primary(&client, &namespace, &resource).await;
     let (now, target) = (Timestamp::now(), &wanted.target);
-    let chosen = match chosen(name, wanted, backup, now) {
+    let chosen = match chosen(&Known { name, backup, report: report.as_ref(), now }, wanted) {
         Ok(chosen) => chosen,
         Err(refusal) => {
             eprintln!("error: {refusal}");
             return Ok(ExitCode::FAILURE);
         }
     };
-    println!("{}", consequences(name, target, chosen, now));
+    println!("{}", consequences(name, target, &chosen, now));
     if !approved(yes)? {
         return Ok(ExitCode::FAILURE);
     }
     request::run(connection, name, &request::Request::Restore(target.clone(), wanted.store.clone()), timeout).await
 }
 
-/// The store of the restore: the one that is named, or else the first one. Otherwise why the operator would refuse it, as
-/// far as status and this machine's clock tell, and the other store if that one has the state: nobody is asked to approve
-/// it.
-fn chosen<'a>(
-    name: &str,
-    wanted: &Wanted,
-    backup: &'a BackupStatus,
-    now: Timestamp,
-) -> Result<&'a BackupStatus, String> {
-    let chosen = match &wanted.store {
+/// The store of the restore: the one that is named, or else the first one. Otherwise why the operator or the primary's
+/// agent would refuse it, as far as status, the report and this machine's clock tell, and the other store if that one has
+/// the state: nobody is asked to approve it.
+fn chosen<'a>(known: &Known<'a>, wanted: &Wanted) -> Result<Chosen<'a>, String> {
+    let Known { name, backup, report, now } = *known;
+    let first = match &wanted.store {
         None => backup,
         Some(store) => {
             backup.stores().find(|one| one.store == *store).ok_or_else(|| unknown_store(name, store, backup))?
         }
     };
     let refused = |one: &BackupStatus| refusal(name, &wanted.target, one, now);
-    let Some(problem) = refused(chosen) else { return Ok(chosen) };
-    let other = backup.stores().find(|one| one.store != chosen.store && refused(one).is_none());
-    let way_out = other.map(|other| format!("; the store {0} has that state: --store {0}", other.store));
-    Err(format!("{problem}{}", way_out.unwrap_or_default()))
+    if let Some(problem) = refused(first) {
+        let other = backup.stores().find(|one| one.store != first.store && refused(one).is_none());
+        let way_out = other.map(|other| format!("; the store {0} has that state: --store {0}", other.store));
+        return Err(format!("{problem}{}", way_out.unwrap_or_default()));
+    }
+    if let Some(problem) = is_nowhere(known, &wanted.target) {
+        return Err(problem);
+    }
+    let (target, timeline) = parse(Some(&wanted.target), "the request")?;
+    let stores: Vec<_> = Nth::ALL
+        .into_iter()
+        .zip(backup.stores())
+        .map(|(nth, one)| Store::of(&one.store, report.and_then(|report| report.archive_in(nth))))
+        .collect();
+    let named = wanted.store.as_deref();
+    let (store, timeline) = choose(&stores, Some(backup), named, (&target, timeline), name, now)?;
+    Ok(Chosen {
+        backup: first,
+        fails: stores.iter().any(|one| one.name == store && one.fails),
+        whole: left_elsewhere(Some(backup), (store, timeline), &target),
+    })
+}
+
+/// Why no store can give the state to this database, as far as it is known.
+fn is_nowhere(known: &Known<'_>, target: &RestoreTarget) -> Option<String> {
+    let name = known.name;
+    if let Some(lsn) = target.lsn.as_ref().filter(|lsn| offset(lsn).is_some_and(|offset| offset < FIRST_POSITION)) {
+        return Some(format!("{lsn} is no position of {name}: the WAL of a database begins at 0/{FIRST_POSITION:X}"));
+    }
+    let present = known.report.and_then(|report| report.timeline).map(i64::from);
+    let (timeline, present) = target.timeline.zip(present).filter(|(timeline, present)| timeline > present)?;
+    Some(format!(
+        "{name} has no timeline {timeline}: its present one is {present}; kubectl servicedb backups lists those that were \
+         left"
+    ))
+}
+
+/// A position in WAL as a number.
+fn offset(lsn: &str) -> Option<u64> {
+    let (high, low) = lsn.split_once('/')?;
+    let half = |half: &str| u32::from_str_radix(half, 16).ok().map(u64::from);
+    Some((half(high)? << 32) | half(low)?)
 }
 
 /// Why a restore from one store would be refused.
@@ -111,6 +173,7 @@ fn refusal(name: &str, target: &RestoreTarget, backup: &BackupStatus, now: Times
     };
     let time = target.time.as_ref()?.parse::<Timestamp>().ok()?;
     if time > now {
+        let now = in_seconds(now);
         return Some(format!(
             "{time} is in the future (it is {now} now, by the clock of this machine): {name} can be recovered from {from} \
              on, until now, as far as its WAL is archived"
@@ -134,7 +197,9 @@ fn refusal(name: &str, target: &RestoreTarget, backup: &BackupStatus, now: Times
 }
 
 /// What the restore does, for the person who is asked.
-fn consequences(name: &str, target: &RestoreTarget, backup: &BackupStatus, now: Timestamp) -> String {
+fn consequences(name: &str, target: &RestoreTarget, chosen: &Chosen<'_>, now: Timestamp) -> String {
+    let Chosen { backup, fails, whole } = *chosen;
+    let store = &backup.store;
     let left = match target.time.as_ref().and_then(|time| time.parse::<Timestamp>().ok()) {
         Some(time) => format!("everything that was committed after {time} ({} ago)", age(time, now)),
         None if target.immediate => "everything that was committed after the newest backup".to_owned(),
@@ -144,11 +209,23 @@ fn consequences(name: &str, target: &RestoreTarget, backup: &BackupStatus, now: 
         .recoverable_from
         .as_ref()
         .map(|from| format!(", from which the database can be restored from {} on", from.0));
+    let kept = if fails {
+        format!(
+            "At present the store {store} gets no WAL (see ContinuousArchiving), so not all of it could be restored \
+             again: the restore waits for the store before anything is exchanged."
+        )
+    } else {
+        format!("Both stay in the store {store}{}.", from.unwrap_or_default())
+    };
+    let lacks = whole.map(|whole| {
+        format!(
+            " The store {store} may lack the end of that timeline, which was left by a restore from the store {whole}."
+        )
+    });
     format!(
-        "{name} will be put back: {left} will not be in it, nor whatever is written until the restore has ended. Both \
-         stay in the store {}{}. At the end the database is unavailable for some seconds.",
-        backup.store,
-        from.unwrap_or_default()
+        "{name} will be put back: {left} will not be in it, nor whatever is written until the restore has ended. \
+         {kept}{} At the end the database is unavailable for some seconds.",
+        lacks.unwrap_or_default()
     )
 }
 
@@ -164,7 +241,8 @@ mod tests {
         .expect("a status");
         let now = "2026-11-29T12:00:00Z".parse().expect("a time");
         let target = RestoreTarget { time: Some("2026-11-29T12:30:00+01:00".into()), ..RestoreTarget::default() };
-        let said = consequences("chat", &target, &backup, now);
+        let chosen = Chosen { backup: &backup, fails: false, whole: None };
+        let said = consequences("chat", &target, &chosen, now);
         assert!(said.contains("committed after 2026-11-29T11:30:00Z (30m ago)"), "{said}");
         assert!(
             said.contains("the store main, from which the database can be restored from 2026-11-28T00:00:00Z on"),
@@ -173,7 +251,10 @@ mod tests {
         assert!(time("2026-11-29 10:15").is_err());
         assert!(time("2026-11-29T10:15:00+01:00").is_ok());
         let target = RestoreTarget { time: Some("2026-11-29T11:59:31Z".into()), ..RestoreTarget::default() };
-        assert!(consequences("chat", &target, &backup, now).contains("(29s ago)"));
+        assert!(consequences("chat", &target, &chosen, now).contains("(29s ago)"));
+        let away = consequences("chat", &target, &Chosen { fails: true, whole: Some("other"), ..chosen }, now);
+        assert!(!away.contains("Both stay") && away.contains("the store main gets no WAL"), "{away}");
+        assert!(away.contains("may lack the end") && away.contains("from the store other"), "{away}");
     }
 
     #[test]
@@ -204,7 +285,8 @@ mod tests {
         let of = |store: Option<&str>, time: &str| {
             let target = RestoreTarget { time: Some(time.into()), ..RestoreTarget::default() };
             let wanted = Wanted { target, store: store.map(str::to_owned) };
-            chosen("chat", &wanted, &two, now).map(|chosen| chosen.store.clone())
+            let known = Known { name: "chat", backup: &two, report: None, now };
+            chosen(&known, &wanted).map(|chosen| chosen.backup.store.clone())
         };
         let early = of(None, "2026-11-27T23:59:59Z").expect_err("a refusal");
         assert!(early.contains("the store main: ") && early.ends_with("--store other"), "{early}");
@@ -213,7 +295,9 @@ mod tests {
         assert!(!nowhere.contains("--store"), "{nowhere}");
         let unknown = of(Some("third"), "2026-11-28T12:00:00Z").expect_err("a refusal");
         assert!(unknown.contains("third") && unknown.contains("main and other"), "{unknown}");
-        assert_eq!(of(None, "2026-11-28T12:00:00Z").as_deref(), Ok("main"));
+        let gap = of(None, "2026-11-28T12:00:00Z").expect_err("what is left could not be restored");
+        assert!(gap.contains("back the database up first") && gap.contains("--store other"), "{gap}");
+        assert_eq!(of(Some("other"), "2026-11-28T12:00:00Z").as_deref(), Ok("other"));
         let lacks = said(&backup, "2026-11-29T11:00:00Z").expect("a refusal");
         assert!(lacks.contains("lacks WAL at 2026-11-29T10:00:00Z"), "{lacks}");
         assert_eq!(said(&backup, "2026-11-29T09:59:59Z"), None);
@@ -224,6 +308,38 @@ mod tests {
             refusal("chat", &immediate, &backup, now)
                 .is_some_and(|said| said.contains("has no backup in the store main"))
         );
+    }
+
+    /// The operator or the agent would refuse each of them.
+    #[test]
+    fn a_state_that_the_database_cannot_have_is_refused_before_anybody_is_asked() {
+        let backup: BackupStatus = serde_json::from_value(serde_json::json!({
+            "store": "main", "path": "/x", "recoverableFrom": "2026-11-28T00:00:00Z",
+            "second": {"store": "other", "path": "/x", "recoverableFrom": "2026-11-28T00:00:00Z"},
+            "leftTimelines": [
+                {"timeline": 3, "leftAt": "2026-11-29T11:00:00Z", "continuedAs": 4, "store": "other"},
+            ],
+        }))
+        .expect("a status");
+        let now = "2026-11-29T12:00:00Z".parse().expect("a time");
+        let mut report = Report::starting("u".into(), now);
+        report.timeline = Some(4);
+        let said = |target: serde_json::Value, store: Option<&str>| {
+            let target = serde_json::from_value(target).expect("a target");
+            let known = Known { name: "chat", backup: &backup, report: Some(&report), now };
+            let wanted = Wanted { target, store: store.map(str::to_owned) };
+            chosen(&known, &wanted).map(|chosen| chosen.backup.store.clone()).unwrap_or_else(|said| said)
+        };
+        let first = said(serde_json::json!({"lsn": "0/1"}), None);
+        assert!(first.contains("0/1 is no position of chat") && first.contains("0/1000000"), "{first}");
+        let ninth = said(serde_json::json!({"lsn": "0/3000148", "timeline": 9}), None);
+        assert!(ninth.contains("no timeline 9: its present one is 4"), "{ninth}");
+        assert_eq!(said(serde_json::json!({"lsn": "0/3000148", "timeline": 4}), None), "main");
+        let left = serde_json::json!({"time": "2026-11-29T10:00:00Z"});
+        let elsewhere = said(left.clone(), None);
+        assert!(elsewhere.contains("may lack the end of that timeline"), "{elsewhere}");
+        assert!(elsewhere.contains("--store other"), "{elsewhere}");
+        assert_eq!(said(left, Some("other")), "other");
     }
 
     #[test]

@@ -37,12 +37,13 @@ pub async fn run(
     let (client, namespace) = connect(connection).await?;
     let resource = read(&client, &namespace, name).await?;
     let status = resource.status.unwrap_or_default();
+    let has_replicas = resource.spec.instances > 1;
     let names = Names::new(namespace, name);
     if let Some(refusal) = refused(&names, action, resource.spec.postgres.version.as_deref(), &status) {
         eprintln!("error: {refusal}");
         return Ok(ExitCode::FAILURE);
     }
-    println!("{}", consequences(name, action, &status));
+    println!("{}", consequences(name, action, has_replicas, &status));
     if action != UpgradeAction::Check && !approved(yes)? {
         return Ok(ExitCode::FAILURE);
     }
@@ -69,7 +70,7 @@ fn refused(
 }
 
 /// What the step does, for the person who is asked.
-fn consequences(name: &str, action: UpgradeAction, status: &ServiceDatabaseStatus) -> String {
+fn consequences(name: &str, action: UpgradeAction, has_replicas: bool, status: &ServiceDatabaseStatus) -> String {
     let upgrade = status.upgrade.as_deref();
     let seconds = upgrade.and_then(|upgrade| upgrade.rehearsal_seconds);
     let has_backup = status.backup.as_ref().is_some_and(|backup| backup.newest.is_some());
@@ -93,17 +94,26 @@ fn consequences(name: &str, action: UpgradeAction, status: &ServiceDatabaseStatu
                 |said| format!("The last rehearsal: {}.", plain(said)),
             );
             let rehearsed = if has_backup { "The newest backup" } else { "A copy" };
+            let outage = if has_replicas {
+                format!("every instance stops, the database is unavailable {long}, and the replicas are cloned again")
+            } else {
+                format!("the database is unavailable {long}")
+            };
             format!(
-                "{rehearsed} of {name} is upgraded first. Then every instance stops, the database is unavailable {long}, and the \
-                 replicas are cloned again. The data from before is kept until --finish. {backup} {known}"
+                "{rehearsed} of {name} is upgraded first. Then {outage}. The data from before is kept until --finish. \
+                 {backup} {known}"
             )
         }
         UpgradeAction::Back => {
             let since = upgrade.and_then(|upgrade| upgrade.switched_at.as_ref());
             let since = since.map_or_else(|| "since the upgrade".to_owned(), |at| format!("since {}", at.0));
+            let outage = if has_replicas {
+                "Every instance stops, and the replicas are cloned again."
+            } else {
+                "The database is unavailable for some seconds."
+            };
             format!(
-                "{name} returns to the data from before the upgrade: everything that was written {since} is LOST. Every \
-                 instance stops, and the replicas are cloned again."
+                "{name} returns to the data from before the upgrade: everything that was written {since} is LOST. {outage}"
             )
         }
         UpgradeAction::Finish => {
@@ -152,7 +162,12 @@ mod tests {
         upgrade.rehearsal_seconds = Some(9);
         upgrade.switched_at = serde_json::from_value("2026-11-29T12:00:00Z".into()).expect("a time");
         let status = ServiceDatabaseStatus { upgrade: Some(Box::new(upgrade)), ..ServiceDatabaseStatus::default() };
-        let said = |action| consequences("chat", action, &status);
+        let said = |action| consequences("chat", action, true, &status);
+        for action in [UpgradeAction::Start, UpgradeAction::Back] {
+            assert!(said(action).contains("the replicas are cloned again"), "{action:?}");
+            let alone = consequences("chat", action, false, &status);
+            assert!(!alone.contains("replicas") && alone.contains("unavailable for"), "{action:?}: {alone}");
+        }
         assert!(said(UpgradeAction::Start).contains("about 9 s") && said(UpgradeAction::Start).contains("no store"));
         assert!(said(UpgradeAction::Back).contains("written since 2026-11-29T12:00:00Z is LOST"));
         assert!(said(UpgradeAction::Start).contains("With --check first"), "{}", said(UpgradeAction::Start));

@@ -31,7 +31,6 @@ use super::observe::{self, Observation};
 use super::plan::{self, Inputs};
 use super::pooler;
 use super::restores::in_place;
-use super::restores::store::Store;
 use super::status::condition::ConditionState;
 use super::status::{Findings, InstancesFindings, is_applied};
 use super::tls::certify::certify;
@@ -44,6 +43,7 @@ use crate::contract::backup::Nth;
 use crate::contract::desired::BackupRun;
 use crate::contract::in_place::Stage;
 use crate::contract::maintenance::Maintenance;
+use crate::contract::restore_store::Store;
 use crate::vault::VaultError;
 use choice::{Choice, choose, declared_replicas, waiting_rollout};
 use migrate::goal;
@@ -291,13 +291,7 @@ fn restore_in_place(
         .into_iter()
         .filter_map(|nth| {
             let name = database.archive_in(nth)?.name.as_str();
-            let archive = report.and_then(|report| report.archive_in(nth)).filter(|archive| archive.store == name);
-            Some(Store {
-                name,
-                is_reported: archive.is_some(),
-                fails: archive.is_some_and(|archive| archive.failure.is_some()),
-                given_up_at: archive.and_then(|archive| archive.given_up_at),
-            })
+            Some(Store::of(name, report.and_then(|report| report.archive_in(nth))))
         })
         .collect();
     let known = in_place::Known {

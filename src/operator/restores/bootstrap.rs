@@ -8,13 +8,13 @@ use crate::api::conditions::reason;
 use crate::api::names::Names;
 use crate::api::{BackupStatus, RestoreSource, RestoreSpec, ServiceDatabase};
 use crate::contract::backup::{ForeignFolder, Place, Restore, Target};
+use crate::contract::restore_store::left_elsewhere;
+use crate::contract::restore_target::{check, parse};
 use crate::operator::apply::object::short_hash;
 use crate::operator::context::Context;
 use crate::operator::context::error::Error;
 use crate::operator::context::options::Options;
 use crate::operator::observe::Observation;
-use crate::operator::restores::store::left_elsewhere;
-use crate::operator::restores::target::{check, parse};
 use crate::operator::validate::{Database, Invalid, place};
 
 const FIELD: &str = "spec.bootstrap.restore";

@@ -7,8 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::api::names::{ANNOTATION_RESTORE, Names};
 use crate::api::{BackupStatus, InPlaceRestore, LeftTimeline, RequestState, RequestStatus, ServiceDatabaseStatus};
 use crate::contract::in_place::{Branch, InPlace, InPlaceState, Stage, Switched};
+use crate::contract::restore_store::{self as store, Store};
 use crate::operator::observe::pods::DatabasePod;
-use crate::operator::restores::store::{self, Store};
 use crate::operator::status::condition::seconds;
 use crate::operator::validate::RestoreRequest;
 
@@ -114,7 +114,7 @@ pub fn decide(known: &Known<'_>, recorded: State) -> State {
         }
         None => match (known.request, &state.status) {
             (Some(request), before) if before.as_ref().is_none_or(|before| before.run.request != request.token) => {
-                state.status = Some(begun(request, known));
+                state.status = Some(begun(request, known, state.status.take()));
                 advance(known, &mut state);
             }
             // An operator that ended before status had the result, or status of another one.
@@ -125,7 +125,12 @@ pub fn decide(known: &Known<'_>, recorded: State) -> State {
     state
 }
 
-fn begun(request: &RestoreRequest, known: &Known<'_>) -> InPlaceRestore {
+fn begun(request: &RestoreRequest, known: &Known<'_>, before: Option<InPlaceRestore>) -> InPlaceRestore {
+    // A request that fails must not take the way back of the one before it.
+    let last_done = before.and_then(|before| match before.run.state {
+        RequestState::Done => before.run.message,
+        RequestState::Running | RequestState::Failed => before.last_done,
+    });
     InPlaceRestore {
         run: RequestStatus {
             request: request.token.clone(),
@@ -134,6 +139,7 @@ fn begun(request: &RestoreRequest, known: &Known<'_>) -> InPlaceRestore {
             message: None,
         },
         migrations_before: known.migrations.map(str::to_owned),
+        last_done,
     }
 }
 
@@ -206,7 +212,8 @@ fn advance(known: &Known<'_>, state: &mut State) {
                     ),
                 );
             }
-            tell(state, format!("{}{STOPPING}", prepared.summary));
+            let stopping = if known.pods.len() > 1 { STOPPING } else { "" };
+            tell(state, format!("{}{stopping}", prepared.summary));
             state.desired = Some(InPlace { stage: Stage::Hold, since: known.now, ..current });
         }
         (Stage::Prepare, _) => tell(state, restores(known, &current.pod, &current.store)),
@@ -661,6 +668,39 @@ mod tests {
         scene.report(0, InPlaceState::Failed { message: "no".into() });
         scene.step();
         assert_eq!((scene.stage(), scene.result()), (None, (RequestState::Failed, "no; nothing was changed".into())));
+    }
+
+    #[test]
+    fn a_failed_request_keeps_the_result_of_the_last_one_that_succeeded() {
+        let mut scene = Scene::new();
+        scene.prepared();
+        scene.step();
+        scene.report(1, InPlaceState::Held);
+        scene.step();
+        scene.report(0, switched_now(scene.now));
+        scene.step();
+        let last_done = |scene: &Scene| scene.state.status.as_ref().and_then(|status| status.last_done.clone());
+        let (state, done) = scene.result();
+        assert_eq!((state, last_done(&scene)), (RequestState::Done, None), "it has its own message");
+        for token in ["u", "v"] {
+            let target = Err("not one".into());
+            scene.request = Some(RestoreRequest { token: token.into(), target, store: None });
+            scene.step();
+            assert_eq!(scene.result().0, RequestState::Failed);
+            assert_eq!(last_done(&scene).as_ref(), Some(&done), "{token}");
+        }
+        assert!(done.contains("the way back: kubectl servicedb restore"), "{done}");
+    }
+
+    #[test]
+    fn one_instance_is_not_told_of_others() {
+        for (instances, is_told) in [(1, false), (2, true)] {
+            let mut scene = Scene::new();
+            scene.pods.truncate(instances);
+            scene.prepared();
+            scene.step();
+            assert_eq!(scene.result().1.contains("other instances"), is_told, "{:?}", scene.result());
+        }
     }
 
     #[test]

@@ -2,5 +2,3 @@
 
 pub mod bootstrap;
 pub mod in_place;
-pub mod store;
-pub mod target;

@@ -133,7 +133,7 @@ fn refusal(database: &Database, client: &ClientSpec, options: &Options) -> (&'st
     let message = format!(
         "the namespace of the client {name} in spec.clients is {namespace}, and clients.allowedNamespaces in the chart's \
          values does not allow clients of {namespace} for databases in {own}: the client has no access. The platform \
-         adds it there; or remove the client, or use a ServiceAccount in {own}"
+         adds it there ({own}: [{namespace}]); or remove the client, or use a ServiceAccount in {own}"
     );
     (reason::CLIENT_NOT_ALLOWED, message)
 }

@@ -91,6 +91,7 @@ pub async fn write(context: &Context, resource: &ServiceDatabase, status: &Servi
         second_backup,
         not_held(&previous, status),
         maintained(&previous, status),
+        restored(&previous, status),
         upgraded(&previous, status),
         without_effect(&previous, status),
     ];
@@ -164,6 +165,24 @@ fn maintained(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> 
         reason: kind::reason::MAINTENANCE_ENDED.to_owned(),
         note: Some(shortened(last.message.unwrap_or_default())),
         action: "Maintain".to_owned(),
+        secondary: None,
+    })
+}
+
+/// The event for a restore in place that has begun or ended. One that is refused at once has only an end.
+fn restored(previous: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus) -> Option<Event> {
+    let run = &now.restore.as_ref()?.run;
+    let before = previous.restore.as_ref().map(|before| (&before.run.request, before.run.state));
+    let (type_, reason) = match run.state {
+        RequestState::Running => (EventType::Normal, kind::reason::RESTORE_STARTED),
+        RequestState::Done => (EventType::Normal, kind::reason::RESTORE_COMPLETED),
+        RequestState::Failed => (EventType::Warning, kind::reason::RESTORE_FAILED),
+    };
+    (before != Some((&run.request, run.state))).then(|| Event {
+        type_,
+        reason: reason.to_owned(),
+        note: run.message.clone().map(shortened),
+        action: "Restore".to_owned(),
         secondary: None,
     })
 }
@@ -462,6 +481,29 @@ mod tests {
         assert!(matches!(lost.type_, EventType::Warning));
         let serves = event(Some(&planned), &serving).expect("an event");
         assert!(matches!(serves.type_, EventType::Normal), "its end is told");
+    }
+
+    #[test]
+    fn a_restore_in_place_has_an_event_for_its_begin_and_its_end() {
+        let with = |token: &str, state: &str, message: &str| ServiceDatabaseStatus {
+            restore: serde_json::from_value(json!({
+                "request": token, "state": state, "startedAt": "2026-11-29T12:00:00Z", "message": message,
+            }))
+            .expect("a status"),
+            ..ServiceDatabaseStatus::default()
+        };
+        let said = |before: &ServiceDatabaseStatus, now: &ServiceDatabaseStatus| {
+            restored(before, now).map(|event| (event.reason, event.note.unwrap_or_default()))
+        };
+        let event = |reason: &str, note: &str| Some((reason.to_owned(), note.to_owned()));
+        let (none, runs) = (ServiceDatabaseStatus::default(), with("t", "Running", "restores"));
+        assert_eq!(said(&none, &none), None);
+        assert_eq!(said(&none, &runs), event("RestoreStarted", "restores"));
+        assert_eq!(said(&runs, &with("t", "Running", "stops others")), None, "progress is no event");
+        let done = with("t", "Done", "the way back");
+        assert_eq!(said(&runs, &done), event("RestoreCompleted", "the way back"));
+        assert_eq!(said(&done, &done), None);
+        assert_eq!(said(&done, &with("u", "Failed", "no")), event("RestoreFailed", "no"), "refused at once");
     }
 
     #[test]

@@ -77,7 +77,8 @@ pub fn start(known: &Known<'_>, state: &mut State) {
             format!("the Job {} restores the backup {backup} and upgrades it; the database serves", known.job_name)
         }
         (Stage::Rehearse, None) => format!("{} upgrades a copy of its data, and serves", primary.name),
-        _ => "the other instances are being stopped".to_owned(),
+        _ if known.pods.len() > 1 => "the other instances are being stopped".to_owned(),
+        _ => format!("{} exchanges its data directory", primary.name),
     };
     state.desired = Some(Upgrade {
         // Another attempt has another id, so that no report of an earlier one counts.
@@ -273,7 +274,8 @@ fn rehearsed(known: &Known<'_>, state: &mut State, current: Upgrade, found: &Reh
     if let Some(status) = &mut state.status {
         status.phase = UpgradePhase::Stopping;
     }
-    tell(state, format!("{message}; the other instances are being stopped"));
+    let stopping = if known.pods.len() > 1 { "; the other instances are being stopped" } else { "" };
+    tell(state, format!("{message}{stopping}"));
     let limit_seconds = SHORTEST_LIMIT.max(seconds.saturating_mul(LIMIT_FACTOR));
     // The messages of the next stages replace this one.
     let warnings = found.warnings.clone();

@@ -7,14 +7,15 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use serde::Serialize;
 
-use crate::api::names::{ANNOTATION_REPORT, LABEL_ROLE, Names};
+use crate::api::names::{LABEL_ROLE, Names};
 use crate::api::{
     AccessMode, BackupStatus, ClientSpec, ClientStatus, CredentialsStatus, DeletionPolicy, Endpoints, GatewayStatus,
-    MigrationSource, MigrationsStatus, PendingRollout, PoolerStatus, RequestStatus, ServiceDatabase,
+    InPlaceRestore, MigrationSource, MigrationsStatus, PendingRollout, PoolerStatus, RequestStatus, ServiceDatabase,
     ServiceDatabaseStatus, UpgradeStatus,
 };
-use crate::contract::report::{Phase, Report, Trouble};
+use crate::contract::report::{Phase, Trouble};
 use crate::plugin::psql::is_ready;
+use crate::plugin::reported;
 
 /// The number of shown events.
 const EVENTS: usize = 10;
@@ -48,6 +49,9 @@ pub struct Overview {
     pub pooler: Option<PoolerStatus>,
     pub gateway: Option<GatewayStatus>,
     pub backup: Option<BackupStatus>,
+    /// The last requested restore in place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore: Option<InPlaceRestore>,
     /// What `spec.bootstrap.restore` restored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restored: Option<String>,
@@ -172,6 +176,7 @@ impl Overview {
             pooler: status.pooler,
             gateway: status.gateway,
             backup: status.backup,
+            restore: status.restore,
             restored: status.restored,
             rollout: status.rollout,
             upgrade: status.upgrade,
@@ -288,10 +293,8 @@ fn pod_status(pod: &core::Pod, containers: &[core::ContainerStatus]) -> String {
     }
 }
 
-/// The agent's report; one of an earlier pod of this name is ignored.
 fn agent(pod: &core::Pod) -> Option<Agent> {
-    let report: Report = serde_json::from_str(pod.annotations().get(ANNOTATION_REPORT)?).ok()?;
-    (pod.uid()? == report.pod_uid).then_some(Agent {
+    reported::of_pod(pod).map(|report| Agent {
         phase: report.phase,
         timeline: report.timeline,
         lag_bucket_bytes: report.lag_bucket_bytes,

@@ -4,7 +4,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 
 use super::overview::{Instance, Overview};
-use crate::api::{AccessMode, BackupStatus, DeletionPolicy, MigrationState, PoolerStatus, conditions};
+use crate::api::{
+    AccessMode, BackupStatus, DeletionPolicy, InPlaceRestore, MigrationState, PoolerStatus, RequestState, conditions,
+};
 use crate::contract::report::Phase;
 use crate::plugin::age::{age, duration};
 use crate::plugin::table::{Table, plain};
@@ -35,7 +37,7 @@ fn summary(overview: &Overview, now: Timestamp) -> Option<String> {
     match condition(overview, conditions::READY) {
         Some(ready) => {
             let since = age(ready.last_transition_time.0, now);
-            lines.add("Ready", &format!("{}, {} (for {since})", ready.status, ready.reason));
+            lines.add("Ready", &format!("{} (for {since}), {}", ready.status, ready.reason));
             lines.add("", &ready.message);
         }
         None => lines.add("Ready", "Unknown: no operator has processed this resource yet; check that it is running"),
@@ -75,6 +77,11 @@ fn summary(overview: &Overview, now: Timestamp) -> Option<String> {
     if let Some(backup) = &overview.backup {
         for (n, line) in backups(backup, now).iter().enumerate() {
             lines.add(if n == 0 { "Backups" } else { "" }, line);
+        }
+    }
+    if let Some(restore) = &overview.restore {
+        for (n, line) in restores(restore, now).iter().enumerate() {
+            lines.add(if n == 0 { "Restore" } else { "" }, line);
         }
     }
     if let Some(restored) = &overview.restored {
@@ -139,16 +146,30 @@ fn backups(backup: &BackupStatus, now: Timestamp) -> Vec<String> {
     lines
 }
 
-/// The abnormal conditions; Ready is in the summary.
+/// The last requested restore in place, and the one before it that succeeded: its result has the way back.
+fn restores(restore: &InPlaceRestore, now: Timestamp) -> Vec<String> {
+    let (run, age) = (&restore.run, age(restore.run.started_at.0, now));
+    let state = match run.state {
+        RequestState::Running => "Running",
+        RequestState::Done => "Done",
+        RequestState::Failed => "Failed",
+    };
+    let message = run.message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+    let mut lines = vec![format!("{state}, requested {age} ago{message}")];
+    lines.extend(restore.last_done.as_ref().map(|done| format!("the last one that succeeded: {done}")));
+    lines
+}
+
+/// The abnormal conditions; Ready is in the summary. A condition keeps its transition time when only its reason changes.
 fn conditions(overview: &Overview, now: Timestamp) -> Option<String> {
     let odd: Vec<&Condition> =
         overview.conditions.iter().filter(|it| it.type_ != conditions::READY && !is_as_it_should_be(it)).collect();
-    let mut table = Table::new(["CONDITION", "STATUS", "REASON", "FOR", "MESSAGE"]);
+    let mut table = Table::new(["CONDITION", "STATUS", "FOR", "REASON", "MESSAGE"]);
     let ready = condition(overview, conditions::READY).map(|ready| ready.message.as_str());
     for it in &odd {
         let since = age(it.last_transition_time.0, now);
         let message = if ready == Some(it.message.as_str()) { "as Ready" } else { it.message.as_str() };
-        table.row([it.type_.clone(), it.status.clone(), it.reason.clone(), since, message.to_owned()]);
+        table.row([it.type_.clone(), it.status.clone(), since, it.reason.clone(), message.to_owned()]);
     }
     (!odd.is_empty()).then(|| format!("Abnormal conditions\n{}", table.render()))
 }

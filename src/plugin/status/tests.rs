@@ -260,6 +260,26 @@ fn the_summary_says_how_old_the_newest_backup_is_and_when_one_was_tested() {
 }
 
 #[test]
+fn the_summary_says_how_far_a_restore_in_place_is_and_keeps_the_way_back() {
+    let summary = |restore: Value| {
+        let spec = json!({"storage": {"size": "1Gi"}});
+        render(&Overview::new(read(resource(spec, json!({ "restore": restore })))), now())
+    };
+    let run = |state: &str, message: &str| {
+        let started_at = "2026-03-01T11:59:30Z";
+        json!({"request": "t", "state": state, "startedAt": started_at, "message": message})
+    };
+    let text = summary(run("Running", "chat-db-0 restores"));
+    assert!(text.contains("Restore:          Running, requested 30s ago: chat-db-0 restores\n"), "{text}");
+    assert!(!text.contains("succeeded"), "{text}");
+    let mut failed = run("Failed", "no such time");
+    failed["lastDone"] = json!("restored; the way back: R");
+    let text = summary(failed);
+    assert!(text.contains("Restore:          Failed, requested 30s ago: no such time\n"), "{text}");
+    assert!(text.contains("the last one that succeeded: restored; the way back: R\n"), "{text}");
+}
+
+#[test]
 fn the_summary_says_what_was_restored() {
     let summary = |status: Value| {
         let spec = json!({"storage": {"size": "1Gi"}});

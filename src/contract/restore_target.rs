@@ -1,9 +1,9 @@
 //! The state to restore: read from a spec or a request, and checked against what can be recovered.
 
-use jiff::Timestamp;
+use k8s_openapi::jiff::Timestamp;
 
+use super::backup::Target;
 use crate::api::{BackupStatus, RestoreTarget};
-use crate::contract::backup::Target;
 
 /// Reads a target and its timeline. `field` is where it is declared.
 ///
@@ -32,6 +32,11 @@ pub fn parse(spec: Option<&RestoreTarget>, field: &str) -> Result<(Target, Optio
         },
     };
     Ok((target, timeline))
+}
+
+/// A time as messages have it: nobody needs the parts of its seconds.
+pub fn in_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
 /// Checks a target against what status says can be recovered, and returns the timeline on which it lies: none for the

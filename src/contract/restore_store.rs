@@ -1,11 +1,13 @@
-//! The store that a restore in place comes from, and that keeps what is left.
+//! The store that a restore in place comes from, and that keeps what is left: the operator's choice, by which
+//! `kubectl servicedb restore` refuses a request before anybody is asked to approve it.
 
-use jiff::Timestamp;
+use k8s_openapi::jiff::Timestamp;
 
-use super::target;
+use super::backup::Target;
+use super::report::ArchiveReport;
+use super::restore_target::{self as target, in_seconds};
 use crate::api::BackupStatus;
 use crate::api::names::ANNOTATION_RESTORE_STORE;
-use crate::contract::backup::Target;
 
 /// A store that the spec declares.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,6 +20,19 @@ pub struct Store<'a> {
     pub fails: bool,
     /// When WAL was last given up for it or found missing, as the primary reports; status may not have it yet.
     pub given_up_at: Option<Timestamp>,
+}
+
+impl<'a> Store<'a> {
+    /// A store, with what the primary reports of it.
+    pub fn of(name: &'a str, report: Option<&ArchiveReport>) -> Self {
+        let archive = report.filter(|archive| archive.store == name);
+        Self {
+            name,
+            is_reported: archive.is_some(),
+            fails: archive.is_some_and(|archive| archive.failure.is_some()),
+            given_up_at: archive.and_then(|archive| archive.given_up_at),
+        }
+    }
 }
 
 /// Chooses the store that is named, or else the first one, and returns it with the timeline of the target: none for the
@@ -102,6 +117,7 @@ pub fn open_gap(backup: &BackupStatus, reported: Option<Timestamp>) -> Option<Ti
 
 /// The problem of a store with such a gap.
 pub fn lacks_way_back(gap: Timestamp) -> String {
+    let gap = in_seconds(gap);
     format!("the archive lacks WAL at {gap}, and there is no full backup after it: back the database up first")
 }
 
