@@ -11,7 +11,8 @@ use super::backup::{no_store, unknown_store};
 use super::confirm::approved;
 use super::connection::{PluginError, connect, read};
 use super::request;
-use crate::api::{BackupStatus, RestoreTarget};
+use crate::api::{BackupStatus, LeftDatabase, RestoreTarget};
+use crate::contract::recovery_window::{self, Destination};
 
 /// Reads a time, with its offset.
 ///
@@ -94,7 +95,7 @@ fn chosen<'a>(
             backup.stores().find(|one| one.store == *store).ok_or_else(|| unknown_store(name, store, backup))?
         }
     };
-    let refused = |one: &BackupStatus| refusal(name, &wanted.target, one, now);
+    let refused = |one: &BackupStatus| refusal(name, &wanted.target, (one, &backup.left_databases), now);
     let Some(problem) = refused(chosen) else { return Ok(chosen) };
     let other = backup.stores().find(|one| one.store != chosen.store && refused(one).is_none());
     let way_out = other.map(|other| format!("; the store {0} has that state: --store {0}", other.store));
@@ -102,14 +103,24 @@ fn chosen<'a>(
 }
 
 /// Why a restore from one store would be refused.
-fn refusal(name: &str, target: &RestoreTarget, backup: &BackupStatus, now: Timestamp) -> Option<String> {
+fn refusal(
+    name: &str,
+    target: &RestoreTarget,
+    (backup, left): (&BackupStatus, &[LeftDatabase]),
+    now: Timestamp,
+) -> Option<String> {
     let Some(from) = backup.recoverable_from.as_ref().map(|from| from.0) else {
         return Some(format!(
             "{name} has no backup in the store {}: see its conditions BackedUp and ContinuousArchiving",
             backup.store
         ));
     };
-    let time = target.time.as_ref()?.parse::<Timestamp>().ok()?;
+    let of_upgrade = |time| recovery_window::refusal(backup, left, time, Destination::InPlace, name);
+    let Some(time) = &target.time else {
+        let is_latest = target.lsn.is_none() && target.name.is_none() && !target.immediate;
+        return of_upgrade(None).filter(|_| is_latest);
+    };
+    let time = time.parse::<Timestamp>().ok()?;
     if time > now {
         return Some(format!(
             "{time} is in the future (it is {now} now, by the clock of this machine): {name} can be recovered from {from} \
@@ -123,14 +134,17 @@ fn refusal(name: &str, target: &RestoreTarget, backup: &BackupStatus, now: Times
             backup.store
         ));
     }
-    let gap = backup.given_up_at.as_ref().map(|at| at.0).filter(|gap| time > *gap)?;
-    let full = backup.newest_full.as_ref().map(|full| full.started_at.0)?;
-    (full < gap).then(|| {
-        format!(
+    let gap = backup.given_up_at.as_ref().map(|at| at.0).filter(|gap| time > *gap);
+    let full = backup.newest_full.as_ref().map(|full| full.started_at.0);
+    if let Some(gap) = gap
+        && full.is_some_and(|full| full < gap)
+    {
+        return Some(format!(
             "{time} cannot be restored, because the archive of {name} lacks WAL at {gap}, and there is no full backup after \
              it: choose a time before that"
-        )
-    })
+        ));
+    }
+    of_upgrade(Some(time))
 }
 
 /// What the restore does, for the person who is asked.
@@ -190,7 +204,7 @@ mod tests {
         let now = "2026-11-29T12:00:00Z".parse().expect("a time");
         let said = |backup: &BackupStatus, time: &str| {
             let target = RestoreTarget { time: Some(time.into()), ..RestoreTarget::default() };
-            refusal("chat", &target, backup, now)
+            refusal("chat", &target, (backup, &backup.left_databases), now)
         };
         let future = said(&backup, "2026-12-29T12:00:00Z").expect("a refusal");
         assert!(future.contains("in the future") && future.contains("can be recovered from 2026-11-28T00:00:00Z on"));
@@ -218,12 +232,37 @@ mod tests {
         assert!(lacks.contains("lacks WAL at 2026-11-29T10:00:00Z"), "{lacks}");
         assert_eq!(said(&backup, "2026-11-29T09:59:59Z"), None);
         let immediate = RestoreTarget { immediate: true, ..RestoreTarget::default() };
-        assert_eq!(refusal("chat", &immediate, &backup, now), None);
+        assert_eq!(refusal("chat", &immediate, (&backup, &[]), now), None);
         backup.recoverable_from = None;
         assert!(
-            refusal("chat", &immediate, &backup, now)
+            refusal("chat", &immediate, (&backup, &[]), now)
                 .is_some_and(|said| said.contains("has no backup in the store main"))
         );
+    }
+
+    #[test]
+    fn a_time_of_an_upgrade_that_was_taken_back_is_refused_before_anybody_is_asked() {
+        let backup: BackupStatus = serde_json::from_value(serde_json::json!({
+            "store": "main", "path": "/x", "recoverableFrom": "2026-11-30T22:30:00Z",
+            "leftDatabases": [
+                {"leftAt": "2026-11-30T22:36:57Z", "from": 17, "to": 18, "systemIdentifier": "7", "continuedAs": "8"},
+                {"leftAt": "2026-11-30T22:37:58Z", "from": 18, "to": 17, "systemIdentifier": "8", "continuedAs": "7"},
+            ],
+            "windows": [
+                {"from": "2026-11-30T22:30:00Z", "until": "2026-11-30T22:36:57Z", "postgresMajor": 17},
+                {"from": "2026-11-30T22:37:58Z", "postgresMajor": 17},
+            ],
+        }))
+        .expect("a status");
+        let now = "2026-11-30T23:00:00Z".parse().expect("a time");
+        let of = |time: &str| {
+            let target = RestoreTarget { time: Some(time.into()), ..RestoreTarget::default() };
+            chosen("old", &Wanted { target, store: None }, &backup, now).map(|chosen| chosen.store.clone())
+        };
+        let said = of("2026-11-30T22:37:38Z").expect_err("of 18");
+        assert!(said.contains("was of PostgreSQL 18") && said.contains("cannot be restored from it"), "{said}");
+        assert_eq!(of("2026-11-30T22:36:00Z").as_deref(), Ok("main"));
+        assert_eq!(of("2026-11-30T22:45:00Z").as_deref(), Ok("main"));
     }
 
     #[test]

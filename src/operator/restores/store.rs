@@ -6,6 +6,7 @@ use super::target;
 use crate::api::BackupStatus;
 use crate::api::names::ANNOTATION_RESTORE_STORE;
 use crate::contract::backup::Target;
+use crate::contract::recovery_window::Destination;
 
 /// A store that the spec declares.
 #[derive(Clone, Copy, Debug, Default)]
@@ -82,12 +83,13 @@ fn check(
     name: &str,
     now: Timestamp,
 ) -> Result<Option<u32>, String> {
-    // Timelines are the database's, whatever store has them.
+    // Timelines and upgrades are the database's, whatever store has them.
     let of_store = backup.and_then(|first| {
         let found = first.stores().find(|one| one.store == store)?;
-        Some(BackupStatus { left_timelines: first.left_timelines.clone(), second: None, ..found.clone() })
+        let (left_timelines, left_databases) = (first.left_timelines.clone(), first.left_databases.clone());
+        Some(BackupStatus { left_timelines, left_databases, second: None, ..found.clone() })
     });
-    let timeline = target::check(of_store.as_ref(), wanted, name, now)?;
+    let timeline = target::check(of_store.as_ref(), wanted, (name, Destination::InPlace), now)?;
     match of_store.as_ref().and_then(|backup| open_gap(backup, reported)) {
         Some(gap) => Err(lacks_way_back(gap)),
         None => Ok(timeline),

@@ -2,6 +2,7 @@
 //! no state is lost with the operator; until the last one nothing of the running database is changed.
 
 mod adopted;
+mod history;
 mod known;
 pub mod rehearsal;
 mod stages;
@@ -28,6 +29,7 @@ pub fn decide(known: &Known<'_>, recorded: State) -> State {
         desired: known.desired.cloned(),
         lineage: known.lineage.cloned().or(recorded.lineage),
         status: recorded.status,
+        left: recorded.left,
     };
     if known.adopts {
         adopted::take_over(known, &mut state);
@@ -52,6 +54,8 @@ pub fn decide(known: &Known<'_>, recorded: State) -> State {
         expire(known, &mut state);
         offer(known, &mut state);
     }
+    // Every upgrade and every way back ends here, also one whose result only the agents' document has.
+    history::note(&mut state.left, state.lineage.as_ref(), state.status.as_ref());
     state
 }
 
