@@ -43,8 +43,8 @@ pub use spec::{
 pub use status::{
     AuthorityChange, AuthorityPhase, BackupRunStatus, BackupStatus, BackupType, BindingStatus, CapacityStatus,
     CertificatesStatus, ClientStatus, CredentialsStatus, DriftStatus, Endpoints, HeldStatement, InPlaceRestore, JobRun,
-    LeftTimeline, MigrationAction, MigrationPlan, MigrationRecord, MigrationState, MigrationsStatus, PendingApproval,
-    PendingRollout, PlannedMigration, RequestState, RequestStatus, ServiceDatabaseStatus, StoredBackup, TableCapacity,
-    UpgradeAction, UpgradePhase, UpgradeStatus, VerifiedBackup,
+    LeftDatabase, LeftTimeline, MigrationAction, MigrationPlan, MigrationRecord, MigrationState, MigrationsStatus,
+    PendingApproval, PendingRollout, PlannedMigration, RecoveryWindow, RequestState, RequestStatus,
+    ServiceDatabaseStatus, StoredBackup, TableCapacity, UpgradeAction, UpgradePhase, UpgradeStatus, VerifiedBackup,
 };
 pub use version::SchemaVersion;

@@ -220,6 +220,14 @@ pub struct BackupStatus {
     #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "atomic"))]
     pub left_timelines: Vec<LeftTimeline>,
+    /// The last 20 databases that major upgrades, and ways back, have left, the oldest first.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), extend("x-kubernetes-list-type" = "atomic"))]
+    pub left_databases: Vec<LeftDatabase>,
+    /// After an upgrade: the spans to which it can be recovered.
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 21), extend("x-kubernetes-list-type" = "atomic"))]
+    pub windows: Vec<RecoveryWindow>,
     /// Last test of a backup: it was restored and checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<VerifiedBackup>,
@@ -259,6 +267,7 @@ fn second_store_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
             "count": {"type": "integer", "format": "uint32"},
             "storedBytes": {"type": "integer", "format": "int64"},
             "lastRun": object(),
+            "windows": {"type": "array", "items": object()},
         },
     })
 }
@@ -276,6 +285,37 @@ pub struct LeftTimeline {
     /// Of two stores: the one that has all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<String>,
+}
+
+/// A database that a major upgrade, or the way back, has left.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct LeftDatabase {
+    /// Its last moment.
+    pub left_at: Time,
+    /// Its major version; absent: unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<i32>,
+    /// That of its successor.
+    pub to: i32,
+    /// Its system identifier.
+    pub system_identifier: String,
+    /// That of its successor.
+    pub continued_as: String,
+}
+
+/// A span to which the database can be recovered.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RecoveryWindow {
+    /// First moment.
+    pub from: Time,
+    /// Last moment; absent: until now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+    /// Major version then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgres_major: Option<i32>,
 }
 
 /// A restore in place.

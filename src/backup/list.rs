@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::contract::backup::Nth;
-use crate::pgbackrest::info::Info;
+use crate::pgbackrest::info::{Backup, Info};
 use crate::pgbackrest::{command, config};
 
 /// Prints a line for each backup in the store, the oldest first; with two stores, each under its heading. Fails if none of
@@ -57,6 +57,14 @@ fn print(info: &Info) {
             backup.database_bytes,
             backup.stored_bytes
         );
+    }
+    let is_of_present = |backup: &Backup| info.database_of(backup) == info.present();
+    if !info.backups.iter().all(is_of_present) {
+        // When each of them was left, the archive does not tell.
+        println!(
+            "the backups are of several databases, since a major upgrade begins another one (status.backup.windows)"
+        );
+        return;
     }
     match (info.backups.first(), &info.newest_segment) {
         (Some(first), Some(segment)) => {

@@ -43,6 +43,7 @@ async fn restore_and_rehearse(outcome: &mut RehearsalOutcome) -> Result<(), Stri
         place: &job.place,
         target: &Target::Latest,
         timeline: None,
+        database: None,
         secrets: &secrets,
         // Damage is for the test of a backup to find: the upgrade of the living database is of other pages.
         refuses_damage: false,

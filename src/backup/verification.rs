@@ -53,6 +53,7 @@ async fn verify(outcome: &mut VerificationOutcome) -> Result<(), String> {
         place,
         target,
         timeline: None,
+        database: None,
         secrets: &secrets,
         refuses_damage: true,
         settings: recovery::write_settings,

@@ -237,6 +237,10 @@ pub struct Restore {
     /// The timeline of the target; absent: the latest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeline: Option<u32>,
+    /// The system identifier of the database that had the state, where major upgrades began others; absent: the archive
+    /// alone tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_identifier: Option<String>,
     /// Identifies the declaration that this follows from.
     #[serde(default)]
     pub declared: String,

@@ -22,6 +22,7 @@ pub mod pod;
 pub mod pooler;
 pub mod raster;
 pub mod records;
+pub mod recovery_window;
 pub mod rehearsal;
 pub mod report;
 pub mod restore_store;

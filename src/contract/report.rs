@@ -329,12 +329,25 @@ pub struct Catalogue {
     /// The end of the oldest one: the first moment to which the database can be recovered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recoverable_from: Option<Timestamp>,
+    /// The same of each database that they are of: a major upgrade begins another. Empty from an earlier agent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub databases: Vec<CatalogueDatabase>,
     /// The newest full one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest_full: Option<CatalogueEntry>,
     /// The newest one of any type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest: Option<CatalogueEntry>,
+}
+
+/// A database of which a store has backups.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CatalogueDatabase {
+    /// Its system identifier.
+    pub system_identifier: String,
+    /// The end of the oldest backup of it.
+    pub recoverable_from: Timestamp,
 }
 
 /// A backup in a store.

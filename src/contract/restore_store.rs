@@ -4,6 +4,7 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::backup::Target;
+use super::recovery_window::Destination;
 use super::report::ArchiveReport;
 use super::restore_target::{self as target, in_seconds};
 use crate::api::BackupStatus;
@@ -97,12 +98,13 @@ fn check(
     name: &str,
     now: Timestamp,
 ) -> Result<Option<u32>, String> {
-    // Timelines are the database's, whatever store has them.
+    // Timelines and upgrades are the database's, whatever store has them.
     let of_store = backup.and_then(|first| {
         let found = first.stores().find(|one| one.store == store)?;
-        Some(BackupStatus { left_timelines: first.left_timelines.clone(), second: None, ..found.clone() })
+        let (left_timelines, left_databases) = (first.left_timelines.clone(), first.left_databases.clone());
+        Some(BackupStatus { left_timelines, left_databases, second: None, ..found.clone() })
     });
-    let timeline = target::check(of_store.as_ref(), wanted, name, now)?;
+    let timeline = target::check(of_store.as_ref(), wanted, (name, Destination::InPlace), now)?;
     match of_store.as_ref().and_then(|backup| open_gap(backup, reported)) {
         Some(gap) => Err(lacks_way_back(gap)),
         None => Ok(timeline),

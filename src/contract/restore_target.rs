@@ -3,6 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 
 use super::backup::Target;
+use super::recovery_window::{self, Destination, database_at};
 use crate::api::{BackupStatus, RestoreTarget};
 
 /// Reads a target and its timeline. `field` is where it is declared.
@@ -40,20 +41,24 @@ pub fn in_seconds(time: Timestamp) -> Timestamp {
 }
 
 /// Checks a target against what status says can be recovered, and returns the timeline on which it lies: none for the
-/// latest. `name` is the database's.
+/// latest. `name` is the database's. Its left timelines and databases are read from the same status.
 ///
 /// # Errors
 /// The database, the time, and the window.
 pub fn check(
     backup: Option<&BackupStatus>,
     (target, timeline): (&Target, Option<u32>),
-    name: &str,
+    (name, destination): (&str, Destination),
     now: Timestamp,
 ) -> Result<Option<u32>, String> {
     let Some((backup, from)) = backup.and_then(|backup| Some((backup, backup.recoverable_from.as_ref()?.0))) else {
         return Err(format!("{name} has no backup in a store: see its conditions BackedUp and ContinuousArchiving"));
     };
-    let Target::Time(time) = target else { return Ok(timeline) };
+    let refused = |time| recovery_window::refusal(backup, &backup.left_databases, time, destination, name);
+    let Target::Time(time) = target else {
+        let refusal = if *target == Target::Latest { refused(None) } else { None };
+        return refusal.map_or(Ok(timeline), Err);
+    };
     if *time < from || *time > now {
         return Err(format!(
             "{name} cannot be restored to {time}: it can be recovered from {from} on, until now, as far as its WAL is \
@@ -69,7 +74,15 @@ pub fn check(
             "{name} cannot be restored to {time}: its archive lacks WAL at {gap}, and there is no full backup after it"
         ));
     }
-    let left = backup.left_timelines.iter().find(|left| left.left_at.0 >= *time);
+    if let Some(refusal) = refused(Some(*time)) {
+        return Err(refusal);
+    }
+    // Each database counts its timelines from 1.
+    let database = |time| database_at(&backup.left_databases, Some(time));
+    let left = backup
+        .left_timelines
+        .iter()
+        .find(|left| left.left_at.0 >= *time && database(left.left_at.0) == database(*time));
     Ok(timeline.or_else(|| left.and_then(|left| u32::try_from(left.timeline).ok())))
 }
 
@@ -93,7 +106,7 @@ mod tests {
         let of = |time: &str, timeline| {
             let target = Target::Time(time.parse().expect("a time"));
             let now = "2026-11-29T13:00:00Z".parse().expect("a time");
-            check(Some(&backup()), (&target, timeline), "chat", now)
+            check(Some(&backup()), (&target, timeline), ("chat", Destination::InPlace), now)
         };
         assert_eq!(of("2026-11-29T10:30:00Z", None), Ok(Some(3)));
         assert_eq!(of("2026-11-29T11:00:00Z", None), Ok(Some(3)), "the last moment of the state that was left");
@@ -104,6 +117,33 @@ mod tests {
         assert!(said.starts_with("chat cannot be restored to 2026-11-29T13:00:01Z: "), "{said}");
         assert!(said.contains("from 2026-11-29T10:00:00Z on"), "{said}");
         assert!(of("2026-11-29T09:59:59Z", None).is_err());
+    }
+
+    #[test]
+    fn a_timeline_counts_only_for_the_database_that_it_is_of() {
+        // Upgraded at 10:30, restored in place at 11:00 and 12:00, and taken back at 12:30.
+        let mut backup = backup();
+        backup.left_databases = serde_json::from_value(serde_json::json!([
+            {"leftAt": "2026-11-29T10:30:00Z", "from": 17, "to": 18, "systemIdentifier": "7", "continuedAs": "8"},
+            {"leftAt": "2026-11-29T12:30:00Z", "from": 18, "to": 17, "systemIdentifier": "8", "continuedAs": "7"},
+        ]))
+        .expect("left databases");
+        backup.windows = serde_json::from_value(serde_json::json!([
+            {"from": "2026-11-29T10:00:00Z", "until": "2026-11-29T10:30:00Z"},
+            {"from": "2026-11-29T10:40:00Z", "until": "2026-11-29T12:30:00Z"},
+            {"from": "2026-11-29T12:30:00Z"},
+        ]))
+        .expect("windows");
+        let of = |time: &str, destination| {
+            let target = Target::Time(time.parse().expect("a time"));
+            let now = "2026-11-29T13:00:00Z".parse().expect("a time");
+            check(Some(&backup), (&target, None), ("chat", destination), now)
+        };
+        assert_eq!(of("2026-11-29T10:20:00Z", Destination::InPlace), Ok(None), "3 and 6 are timelines of 18");
+        assert_eq!(of("2026-11-29T10:50:00Z", Destination::NewDatabase), Ok(Some(3)));
+        let said = of("2026-11-29T10:50:00Z", Destination::InPlace).expect_err("of 18");
+        assert!(said.contains("was of PostgreSQL 18") && said.contains("into a new database"), "{said}");
+        assert_eq!(of("2026-11-29T12:45:00Z", Destination::InPlace), Ok(None));
     }
 
     #[test]

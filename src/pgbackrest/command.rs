@@ -79,6 +79,30 @@ pub async fn newest_of(config: &Path, timeline: u32) -> Result<Option<String>, S
     Ok(segments(config, &format!("{root}/{folder}")).await?.into_iter().max())
 }
 
+/// The timelines of which the archive has WAL or a history, in these incarnations of the database.
+///
+/// # Errors
+/// What pgBackRest wrote; it may quote a key.
+pub async fn timelines(config: &Path, incarnations: &BTreeSet<u32>) -> Result<BTreeSet<u32>, String> {
+    let root = format!("archive/{STANZA}");
+    let mut found = BTreeSet::new();
+    for id in list(config, &root).await? {
+        let number = id.rsplit_once('-').and_then(|(_, number)| number.parse::<u32>().ok());
+        if number.is_some_and(|number| incarnations.contains(&number)) {
+            let names = list(config, &format!("{root}/{id}")).await?;
+            found.extend(names.iter().filter_map(|name| timeline_of(name)));
+        }
+    }
+    Ok(found)
+}
+
+/// The timeline of a folder of WAL, or of a history, by its name.
+fn timeline_of(name: &str) -> Option<u32> {
+    let is_folder = name.len() == 16 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let digits = if is_folder { name.get(..8) } else { name.strip_suffix(".history") };
+    u32::from_str_radix(digits?, 16).ok()
+}
+
 /// The folder of the present incarnation of the database, such as `17-1`. It has one for each 256 segments of a timeline.
 async fn incarnation(config: &Path) -> Result<Option<String>, String> {
     let root = format!("archive/{STANZA}");
@@ -153,6 +177,15 @@ mod tests {
     use std::os::unix::process::ExitStatusExt;
 
     use super::*;
+
+    #[test]
+    fn a_timeline_is_known_by_its_folder_or_its_history() {
+        assert_eq!(timeline_of("0000000A00000001"), Some(10));
+        assert_eq!(timeline_of("0000000B.history"), Some(11));
+        for name in ["archive.info", "backup.history.manifest", "17-1", ""] {
+            assert_eq!(timeline_of(name), None, "{name}");
+        }
+    }
 
     #[test]
     fn an_error_is_kept_without_what_changes_each_time() {

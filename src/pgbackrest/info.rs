@@ -1,5 +1,7 @@
 //! What a store has of a database, from the output of `pgbackrest info`.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 
@@ -20,8 +22,22 @@ pub struct Info {
     pub newest_segment: Option<String>,
     /// The number of the present incarnation of the database: a major upgrade begins another.
     pub incarnation: Option<u32>,
+    /// The system identifier of each incarnation: after the way back from an upgrade two have the same.
+    pub databases: BTreeMap<u32, String>,
     /// The backups that can be restored, the oldest first.
     pub backups: Vec<Backup>,
+}
+
+impl Info {
+    /// The system identifier of the database that a backup is of.
+    pub fn database_of(&self, backup: &Backup) -> Option<&str> {
+        self.databases.get(&backup.incarnation).map(String::as_str)
+    }
+
+    /// The system identifier of the present database.
+    pub fn present(&self) -> Option<&str> {
+        self.databases.get(&self.incarnation?).map(String::as_str)
+    }
 }
 
 /// A backup in a store.
@@ -89,6 +105,8 @@ struct RawBackup {
 struct Incarnation {
     #[serde(default)]
     id: u32,
+    #[serde(default, rename = "system-id")]
+    system_identifier: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -133,6 +151,8 @@ pub fn parse(text: &str) -> Result<Info, String> {
     let number = |archive: &Archive| archive.id.rsplit_once('-').and_then(|(_, number)| number.parse::<u32>().ok());
     let newest = stanza.archive.into_iter().max_by_key(|archive| (number(archive), archive.max.clone()));
     let incarnation = stanza.db.iter().map(|incarnation| incarnation.id).max();
+    let identifier = |incarnation: &Incarnation| Some((incarnation.id, incarnation.system_identifier?.to_string()));
+    let databases = stanza.db.iter().filter_map(identifier).collect();
     let newest_segment = newest.and_then(|archive| archive.max);
     let mut backups = Vec::new();
     for raw in stanza.backup {
@@ -152,7 +172,7 @@ pub fn parse(text: &str) -> Result<Info, String> {
         });
     }
     backups.sort_by_key(|backup| backup.finished_at);
-    Ok(Info { newest_segment, incarnation, backups })
+    Ok(Info { newest_segment, incarnation, databases, backups })
 }
 
 /// The position of a segment in WAL, in units of a segment, without its timeline; none if it is no segment.
@@ -198,10 +218,16 @@ mod tests {
             "[{\"archive\": [{\"id\": \"18-2\", \"max\": \"000000010000000000000005\"},",
             1,
         );
-        let upgraded = upgraded.replacen("\"status\"", r#""db": [{"id": 1}, {"id": 2}], "status""#, 1);
+        let upgraded = upgraded.replacen(
+            "\"status\"",
+            r#""db": [{"id": 1, "system-id": 7569239123849665679}, {"id": 2}], "status""#,
+            1,
+        );
         let found = parse(&upgraded).expect("JSON");
         assert_eq!(found.newest_segment.as_deref(), Some("000000010000000000000005"), "of the upgraded database");
         assert_eq!(found.incarnation, Some(2));
+        assert_eq!(found.databases, BTreeMap::from([(1, "7569239123849665679".to_owned())]));
+        assert_eq!(found.present(), None, "it was not told");
         assert_eq!(parse("[]"), Ok(Info::default()));
         assert!(parse("").is_err());
     }

@@ -10,7 +10,8 @@ use super::args::Connection;
 use super::connection::{self, PluginError, annotate, connect, read};
 use super::psql;
 use crate::api::names::{ANNOTATION_BACKUP, ANNOTATION_BACKUP_STORE, ANNOTATION_BACKUP_TYPE, ANNOTATION_VERIFY_BACKUP};
-use crate::api::{BackupStatus, JobRun, RequestState, ServiceDatabase};
+use crate::api::{BackupStatus, JobRun, RecoveryWindow, RequestState, ServiceDatabase};
+use crate::contract::recovery_window::{database_at, database_from};
 
 /// The interval at which status is read.
 const POLL: Duration = Duration::from_millis(500);
@@ -272,7 +273,7 @@ pub async fn list(connection: &Connection, name: &str) -> Result<ExitCode, Plugi
         println!("{stores}");
     }
     let ended = psql::end_with(&mut command).await;
-    for line in left_windows(backup) {
+    for line in windows(backup).into_iter().chain(left_windows(backup)) {
         println!("{line}");
     }
     ended
@@ -284,6 +285,24 @@ fn stores(backup: &BackupStatus) -> Option<String> {
     Some(format!("spec.backup.store is {}, spec.backup.secondStore is {}", backup.store, second.store))
 }
 
+/// The spans to which each store can recover the database, where an upgrade made several of one.
+fn windows(backup: &BackupStatus) -> Vec<String> {
+    let left = &backup.left_databases;
+    let present = database_at(left, None);
+    let of_store = |store: &BackupStatus| {
+        let of = backup.second.as_ref().map(|_| format!(" in the store {}", store.store)).unwrap_or_default();
+        let line = |window: &RecoveryWindow| {
+            let until = window.until.as_ref().map_or_else(|| "on".to_owned(), |until| format!("to {}", until.0));
+            let version = window.postgres_major.map(|major| format!(", PostgreSQL {major}")).unwrap_or_default();
+            let is_left = database_from(left, window.from.0) != present;
+            let only = if is_left { ", into a new database only" } else { "" };
+            format!("recoverable from {} {until}{of}{version}{only}", window.from.0)
+        };
+        store.windows.iter().map(line).collect::<Vec<_>>()
+    };
+    backup.stores().flat_map(of_store).collect()
+}
+
 /// The timelines that restores in place have left, each with the moments to which it can be recovered.
 fn left_windows(backup: &BackupStatus) -> Vec<String> {
     let windows = backup.left_timelines.iter().filter_map(|left| {
@@ -291,6 +310,11 @@ fn left_windows(backup: &BackupStatus) -> Vec<String> {
         let from = whole.unwrap_or(backup).recoverable_from.as_ref()?.0;
         let of = whole.map(|whole| format!(" in the store {}", whole.store)).unwrap_or_default();
         let (timeline, until) = (left.timeline, left.left_at.0);
+        // Each database counts its timelines from 1: what a former one had is not of this one.
+        let windows = &whole.unwrap_or(backup).windows;
+        let has_it =
+            |window: &&RecoveryWindow| window.from.0 < until && window.until.as_ref().is_none_or(|end| until <= end.0);
+        let from = if windows.is_empty() { from } else { windows.iter().find(has_it)?.from.0 };
         (until > from).then(|| format!("timeline {timeline}, which was left: recoverable from {from} to {until}{of}"))
     });
     windows.collect()
@@ -326,6 +350,37 @@ mod tests {
                 "timeline 2, which was left: recoverable from 2026-11-29T10:00:00Z to 2026-11-29T12:00:00Z in the store other"
             ]
         );
+    }
+
+    #[test]
+    fn the_time_of_an_upgrade_that_was_taken_back_is_in_no_window() {
+        let backup: BackupStatus = serde_json::from_value(serde_json::json!({
+            "store": "main", "path": "/x", "recoverableFrom": "2026-11-30T22:30:00Z",
+            "leftDatabases": [
+                {"leftAt": "2026-11-30T22:36:57Z", "from": 17, "to": 18, "systemIdentifier": "7", "continuedAs": "8"},
+                {"leftAt": "2026-11-30T22:37:58Z", "from": 18, "to": 17, "systemIdentifier": "8", "continuedAs": "7"},
+            ],
+            "windows": [
+                {"from": "2026-11-30T22:30:00Z", "until": "2026-11-30T22:36:57Z", "postgresMajor": 17},
+                {"from": "2026-11-30T22:37:40Z", "until": "2026-11-30T22:37:58Z", "postgresMajor": 18},
+                {"from": "2026-11-30T22:37:58Z", "postgresMajor": 17},
+            ],
+            "leftTimelines": [{"timeline": 1, "leftAt": "2026-11-30T22:50:00Z", "continuedAs": 2}],
+        }))
+        .expect("a status");
+        assert_eq!(
+            windows(&backup),
+            [
+                "recoverable from 2026-11-30T22:30:00Z to 2026-11-30T22:36:57Z, PostgreSQL 17",
+                "recoverable from 2026-11-30T22:37:40Z to 2026-11-30T22:37:58Z, PostgreSQL 18, into a new database only",
+                "recoverable from 2026-11-30T22:37:58Z on, PostgreSQL 17",
+            ]
+        );
+        assert_eq!(
+            left_windows(&backup),
+            ["timeline 1, which was left: recoverable from 2026-11-30T22:37:58Z to 2026-11-30T22:50:00Z"]
+        );
+        assert!(windows(&BackupStatus::default()).is_empty());
     }
 
     #[test]

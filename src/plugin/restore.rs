@@ -11,8 +11,9 @@ use super::backup::{no_store, unknown_store};
 use super::confirm::approved;
 use super::connection::{PluginError, connect, read};
 use super::{reported, request};
-use crate::api::{BackupStatus, RestoreTarget};
+use crate::api::{BackupStatus, LeftDatabase, RestoreTarget};
 use crate::contract::backup::Nth;
+use crate::contract::recovery_window::{self, Destination};
 use crate::contract::report::Report;
 use crate::contract::restore_store::{Store, choose, left_elsewhere};
 use crate::contract::restore_target::{in_seconds, parse};
@@ -118,7 +119,7 @@ fn chosen<'a>(known: &Known<'a>, wanted: &Wanted) -> Result<Chosen<'a>, String> 
             backup.stores().find(|one| one.store == *store).ok_or_else(|| unknown_store(name, store, backup))?
         }
     };
-    let refused = |one: &BackupStatus| refusal(name, &wanted.target, one, now);
+    let refused = |one: &BackupStatus| refusal(name, &wanted.target, (one, &backup.left_databases), now);
     if let Some(problem) = refused(first) {
         let other = backup.stores().find(|one| one.store != first.store && refused(one).is_none());
         let way_out = other.map(|other| format!("; the store {0} has that state: --store {0}", other.store));
@@ -151,8 +152,8 @@ fn is_nowhere(known: &Known<'_>, target: &RestoreTarget) -> Option<String> {
     let present = known.report.and_then(|report| report.timeline).map(i64::from);
     let (timeline, present) = target.timeline.zip(present).filter(|(timeline, present)| timeline > present)?;
     Some(format!(
-        "{name} has no timeline {timeline}: its present one is {present}; kubectl servicedb backups lists those that were \
-         left"
+        "{name} has no timeline {timeline}: its present one is {present}; status.backup.leftTimelines has those that \
+         were left"
     ))
 }
 
@@ -164,14 +165,24 @@ fn offset(lsn: &str) -> Option<u64> {
 }
 
 /// Why a restore from one store would be refused.
-fn refusal(name: &str, target: &RestoreTarget, backup: &BackupStatus, now: Timestamp) -> Option<String> {
+fn refusal(
+    name: &str,
+    target: &RestoreTarget,
+    (backup, left): (&BackupStatus, &[LeftDatabase]),
+    now: Timestamp,
+) -> Option<String> {
     let Some(from) = backup.recoverable_from.as_ref().map(|from| from.0) else {
         return Some(format!(
             "{name} has no backup in the store {}: see its conditions BackedUp and ContinuousArchiving",
             backup.store
         ));
     };
-    let time = target.time.as_ref()?.parse::<Timestamp>().ok()?;
+    let of_upgrade = |time| recovery_window::refusal(backup, left, time, Destination::InPlace, name);
+    let Some(time) = &target.time else {
+        let is_latest = target.lsn.is_none() && target.name.is_none() && !target.immediate;
+        return of_upgrade(None).filter(|_| is_latest);
+    };
+    let time = time.parse::<Timestamp>().ok()?;
     if time > now {
         let now = in_seconds(now);
         return Some(format!(
@@ -186,14 +197,17 @@ fn refusal(name: &str, target: &RestoreTarget, backup: &BackupStatus, now: Times
             backup.store
         ));
     }
-    let gap = backup.given_up_at.as_ref().map(|at| at.0).filter(|gap| time > *gap)?;
-    let full = backup.newest_full.as_ref().map(|full| full.started_at.0)?;
-    (full < gap).then(|| {
-        format!(
+    let gap = backup.given_up_at.as_ref().map(|at| at.0).filter(|gap| time > *gap);
+    let full = backup.newest_full.as_ref().map(|full| full.started_at.0);
+    if let Some(gap) = gap
+        && full.is_some_and(|full| full < gap)
+    {
+        return Some(format!(
             "{time} cannot be restored, because the archive of {name} lacks WAL at {gap}, and there is no full backup after \
              it: choose a time before that"
-        )
-    })
+        ));
+    }
+    of_upgrade(Some(time))
 }
 
 /// What the restore does, for the person who is asked.
@@ -271,7 +285,7 @@ mod tests {
         let now = "2026-11-29T12:00:00Z".parse().expect("a time");
         let said = |backup: &BackupStatus, time: &str| {
             let target = RestoreTarget { time: Some(time.into()), ..RestoreTarget::default() };
-            refusal("chat", &target, backup, now)
+            refusal("chat", &target, (backup, &backup.left_databases), now)
         };
         let future = said(&backup, "2026-12-29T12:00:00Z").expect("a refusal");
         assert!(future.contains("in the future") && future.contains("can be recovered from 2026-11-28T00:00:00Z on"));
@@ -302,10 +316,10 @@ mod tests {
         assert!(lacks.contains("lacks WAL at 2026-11-29T10:00:00Z"), "{lacks}");
         assert_eq!(said(&backup, "2026-11-29T09:59:59Z"), None);
         let immediate = RestoreTarget { immediate: true, ..RestoreTarget::default() };
-        assert_eq!(refusal("chat", &immediate, &backup, now), None);
+        assert_eq!(refusal("chat", &immediate, (&backup, &[]), now), None);
         backup.recoverable_from = None;
         assert!(
-            refusal("chat", &immediate, &backup, now)
+            refusal("chat", &immediate, (&backup, &[]), now)
                 .is_some_and(|said| said.contains("has no backup in the store main"))
         );
     }
@@ -340,6 +354,32 @@ mod tests {
         assert!(elsewhere.contains("may lack the end of that timeline"), "{elsewhere}");
         assert!(elsewhere.contains("--store other"), "{elsewhere}");
         assert_eq!(said(left, Some("other")), "other");
+    }
+
+    #[test]
+    fn a_time_of_an_upgrade_that_was_taken_back_is_refused_before_anybody_is_asked() {
+        let backup: BackupStatus = serde_json::from_value(serde_json::json!({
+            "store": "main", "path": "/x", "recoverableFrom": "2026-11-30T22:30:00Z",
+            "leftDatabases": [
+                {"leftAt": "2026-11-30T22:36:57Z", "from": 17, "to": 18, "systemIdentifier": "7", "continuedAs": "8"},
+                {"leftAt": "2026-11-30T22:37:58Z", "from": 18, "to": 17, "systemIdentifier": "8", "continuedAs": "7"},
+            ],
+            "windows": [
+                {"from": "2026-11-30T22:30:00Z", "until": "2026-11-30T22:36:57Z", "postgresMajor": 17},
+                {"from": "2026-11-30T22:37:58Z", "postgresMajor": 17},
+            ],
+        }))
+        .expect("a status");
+        let now = "2026-11-30T23:00:00Z".parse().expect("a time");
+        let known = Known { name: "old", backup: &backup, report: None, now };
+        let of = |time: &str| {
+            let target = RestoreTarget { time: Some(time.into()), ..RestoreTarget::default() };
+            chosen(&known, &Wanted { target, store: None }).map(|chosen| chosen.backup.store.clone())
+        };
+        let said = of("2026-11-30T22:37:38Z").expect_err("of 18");
+        assert!(said.contains("was of PostgreSQL 18") && said.contains("cannot be restored from it"), "{said}");
+        assert_eq!(of("2026-11-30T22:36:00Z").as_deref(), Ok("main"));
+        assert_eq!(of("2026-11-30T22:45:00Z").as_deref(), Ok("main"));
     }
 
     #[test]

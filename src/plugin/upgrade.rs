@@ -190,7 +190,7 @@ mod tests {
             let upgrade = serde_json::from_value(upgrade).expect("an upgrade");
             ServiceDatabaseStatus { upgrade: Some(Box::new(upgrade)), ..ServiceDatabaseStatus::default() }
         };
-        let said = |status: &ServiceDatabaseStatus| consequences("chat", UpgradeAction::Start, status);
+        let said = |status: &ServiceDatabaseStatus| consequences("chat", UpgradeAction::Start, true, status);
         let checked = said(&status("Check", "Done"));
         assert!(
             checked.contains("The last rehearsal: a copy was upgraded; after the upgrade, reindex public.by_word.")

@@ -1,5 +1,7 @@
 //! Which backup a restore begins with, and where it ends.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::jiff::tz::TimeZone;
 
 use crate::contract::backup::Target;
@@ -7,18 +9,27 @@ use crate::contract::pod::WAL_SEGMENT;
 use crate::pgbackrest::info::{Backup, Info, lsn, position};
 
 /// The backups to begin with, the best first: the newest that ended before the target. Named, since pgBackRest chooses
-/// by its own reading of the time.
+/// by its own reading of the time. `database` is the system identifier of the database that had the state: a backup of another
+/// one, from before a major upgrade or the way back, leads to another state. Without it the archive tells what it can.
 ///
 /// # Errors
 /// If none did.
-pub fn candidates<'a>(info: &'a Info, target: &Target) -> Result<Vec<&'a Backup>, String> {
+pub fn candidates<'a>(info: &'a Info, target: &Target, database: Option<&str>) -> Result<Vec<&'a Backup>, String> {
     let fits = |backup: &&Backup| match target {
         Target::Latest | Target::Name(_) | Target::Immediate => true,
         Target::Time(time) => backup.finished_at <= *time,
         Target::Lsn(target) => lsn(&backup.last_position).is_some_and(|stop| Some(stop) <= lsn(target)),
     };
     let Some(first) = info.backups.first() else { return Err("the store has no backup there".to_owned()) };
-    let mut fitting: Vec<_> = info.backups.iter().rev().filter(fits).collect();
+    let database = database.or_else(|| database_of(info, target));
+    let is_of_it = |backup: &&Backup| database.zip(info.database_of(backup)).is_none_or(|(wanted, own)| wanted == own);
+    let mut fitting: Vec<_> = info.backups.iter().rev().filter(fits).filter(is_of_it).collect();
+    if fitting.is_empty() && info.backups.iter().any(|backup| fits(&backup)) {
+        return Err(format!(
+            "the backups in the store that ended before {target} are of another database than the one that had that state: a \
+             major upgrade, or the way back from one, lies between (docs/upgrades.md)"
+        ));
+    }
     if fitting.is_empty() {
         return Err(format!(
             "no backup in the store ended before {target}: the first moment is {}, at the WAL position {}",
@@ -29,6 +40,37 @@ pub fn candidates<'a>(info: &'a Info, target: &Target) -> Result<Vec<&'a Backup>
         fitting.truncate(1);
     }
     Ok(fitting)
+}
+
+/// The database that had a state, as far as the archive tells: that of the newest backup that began before. A position or a
+/// name may be of any.
+fn database_of<'a>(info: &'a Info, target: &Target) -> Option<&'a str> {
+    let began = |backup: &&Backup| match target {
+        Target::Time(time) => backup.started_at <= *time,
+        Target::Latest => true,
+        Target::Lsn(_) | Target::Name(_) | Target::Immediate => false,
+    };
+    info.database_of(info.backups.iter().filter(began).max_by_key(|backup| backup.started_at)?)
+}
+
+/// The incarnations of the database that a backup is of: after the way back from an upgrade, one has two.
+pub fn incarnations(info: &Info, backup: &Backup) -> BTreeSet<u32> {
+    let own = info.database_of(backup);
+    let of_it = info.databases.iter().filter(|(_, identifier)| Some(identifier.as_str()) == own).map(|(id, _)| *id);
+    of_it.chain([backup.incarnation]).collect()
+}
+
+/// Checks that the store has a timeline.
+///
+/// # Errors
+/// If not, with those that it has.
+pub fn check_timeline(timeline: u32, known: &BTreeSet<u32>, store: &str) -> Result<(), String> {
+    if known.contains(&timeline) {
+        return Ok(());
+    }
+    let known = known.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    let known = if known.is_empty() { "none".to_owned() } else { known };
+    Err(format!("the store {store} has no timeline {timeline} of that database; it has {known}"))
 }
 
 /// Checks that recovery did not end before the newest segment of the archive.
@@ -96,14 +138,14 @@ mod tests {
             backup("one", "2026-11-29T03:00:10Z", "0/3000100"),
             backup("two", "2026-11-29T09:00:10Z", "1/A000000"),
         ];
-        Info { newest_segment: None, incarnation: Some(1), backups }
+        Info { incarnation: Some(1), backups, ..Info::default() }
     }
 
     #[test]
     fn the_set_is_the_newest_that_ended_before_the_target() {
         let info = info();
         let of = |target: &Target| {
-            candidates(&info, target).map(|found| found.iter().map(|set| set.label.clone()).collect::<Vec<_>>())
+            candidates(&info, target, None).map(|found| found.iter().map(|set| set.label.clone()).collect::<Vec<_>>())
         };
         let time = |text: &str| Target::Time(text.parse().expect("a time"));
         assert_eq!(of(&Target::Latest), Ok(vec!["two".into(), "one".into()]));
@@ -114,7 +156,39 @@ mod tests {
         assert_eq!(of(&Target::Lsn("1/A000000".into())).map(|found| found[0].clone()), Ok("two".into()));
         let said = of(&time("2026-11-29T03:00:09Z")).expect_err("before the first");
         assert!(said.contains("2026-11-29T03:00:10Z") && said.contains("0/3000100"), "{said}");
-        assert!(candidates(&Info::default(), &Target::Latest).is_err());
+        assert!(candidates(&Info::default(), &Target::Latest, None).is_err());
+    }
+
+    #[test]
+    fn a_backup_of_another_database_is_no_candidate() {
+        // 17, 18 and 17 again, after the way back: the first and the third incarnation are one database.
+        let mut info = info();
+        info.databases = [(1, "7".to_owned()), (2, "8".to_owned()), (3, "7".to_owned())].into();
+        info.incarnation = Some(3);
+        info.backups[1].incarnation = 2;
+        let of = |target: &Target, database: Option<&str>| {
+            candidates(&info, target, database)
+                .map(|found| found.iter().map(|set| set.label.clone()).collect::<Vec<_>>())
+        };
+        let time = |text: &str| Target::Time(text.parse().expect("a time"));
+        let late = time("2026-11-29T10:00:00Z");
+        assert_eq!(of(&late, Some("7")), Ok(vec!["one".into()]), "the newest one is of the database that was left");
+        assert_eq!(of(&late, Some("8")), Ok(vec!["two".into()]));
+        assert_eq!(of(&late, None), Ok(vec!["two".into()]), "as far as the archive tells");
+        let said = of(&time("2026-11-29T08:00:00Z"), Some("8")).expect_err("before the first backup of 18");
+        assert!(said.contains("of another database"), "{said}");
+        assert_eq!(of(&Target::Lsn("1/A000000".into()), None), Ok(vec!["two".into(), "one".into()]));
+        assert_eq!(incarnations(&info, &info.backups[0]), BTreeSet::from([1, 3]));
+        assert_eq!(incarnations(&info, &info.backups[1]), BTreeSet::from([2]));
+    }
+
+    #[test]
+    fn a_timeline_that_the_store_lacks_is_named_with_those_that_it_has() {
+        let known = BTreeSet::from([1, 2]);
+        assert_eq!(check_timeline(2, &known, "second"), Ok(()));
+        let said = check_timeline(9, &known, "second").expect_err("no timeline");
+        assert_eq!(said, "the store second has no timeline 9 of that database; it has 1, 2");
+        assert!(check_timeline(1, &BTreeSet::new(), "main").is_err_and(|said| said.ends_with("it has none")));
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub struct Restore<'a, Settings: Fn(&Path) -> std::io::Result<()>> {
     pub target: &'a Target,
     /// The timeline of the target; none: the latest.
     pub timeline: Option<u32>,
+    /// The system identifier of the database that had that state; none: the archive tells what it can.
+    pub database: Option<&'a str>,
     /// What opens the store.
     pub secrets: &'a Secrets,
     /// Whether a page with a wrong checksum, which the backup copied, is an error. It would keep people from all the
@@ -90,7 +92,12 @@ impl<Settings: Fn(&Path) -> std::io::Result<()>> Restore<'_, Settings> {
         let info = command::info(config).await?;
         let free = files::free(Path::new(VOLUME)).map_err(|error| format!("the volume: {error}"))?;
         let (mut problem, is_named) = (None, matches!(self.target, Target::Name(_)));
-        for backup in choice::candidates(&info, self.target)? {
+        let candidates = choice::candidates(&info, self.target, self.database)?;
+        if let (Some(timeline), Some(newest)) = (self.timeline, candidates.first()) {
+            let known = command::timelines(config, &choice::incarnations(&info, newest)).await?;
+            choice::check_timeline(timeline, &known, &self.place.name)?;
+        }
+        for backup in candidates {
             let needed = backup.database_bytes;
             if needed.saturating_add(self.spare) > free {
                 let spare =
@@ -101,11 +108,14 @@ impl<Settings: Fn(&Path) -> std::io::Result<()>> Restore<'_, Settings> {
                     backup.label
                 ));
             }
-            match self.from(config, &backup.label).await {
+            // Nothing is added any more to the archive of a database that was left.
+            let is_left = info.database_of(backup) != info.present();
+            match self.from(config, &backup.label, is_left).await {
                 // It was made on a branch that was left: one before the fork leads to the target.
                 // Or it was made after the state was named.
                 Err(error)
                     if OTHER_BRANCH.iter().any(|branch| error.contains(branch))
+                        || is_of_other_timeline(&error)
                         || (is_named && error.contains(BEFORE)) =>
                 {
                     tracing::warn!(
@@ -118,10 +128,14 @@ impl<Settings: Fn(&Path) -> std::io::Result<()>> Restore<'_, Settings> {
                 ended => return ended,
             }
         }
-        Err(problem.unwrap_or_else(|| "no backup fits".to_owned()))
+        let problem = problem.unwrap_or_else(|| "no backup fits".to_owned());
+        match self.timeline.filter(|_| is_of_other_timeline(&problem)) {
+            Some(timeline) => Err(no_way(&self.place.name, self.target, timeline)),
+            None => Err(problem),
+        }
     }
 
-    async fn from(&self, config: &Path, set: &str) -> Result<Restored, String> {
+    async fn from(&self, config: &Path, set: &str, is_of_left_database: bool) -> Result<Restored, String> {
         let target = self.target;
         tracing::info!(set, %target, store = self.place.name, path = self.place.path, "restoring a backup");
         let restored = |server, replayed: Replayed, reached| Restored {
@@ -135,6 +149,7 @@ impl<Settings: Fn(&Path) -> std::io::Result<()>> Restore<'_, Settings> {
             let info = command::info(config).await?;
             let left = self.timeline.filter(|_| is_left(self.timeline, &info));
             let newest = match left {
+                _ if is_of_left_database => None,
                 Some(left) => command::newest_of(config, left).await?,
                 None => info.newest_segment.clone(),
             };
@@ -153,7 +168,7 @@ impl<Settings: Fn(&Path) -> std::io::Result<()>> Restore<'_, Settings> {
             // server has ended: once it is certain that nothing is missing, the same again to where it ended, and not
             // further, since WAL may have been archived meanwhile.
             choice::check_end(replayed.position.as_deref(), newest.as_deref())?;
-            if left.is_none() && until_archived(config, &info, *time).await? {
+            if left.is_none() && !is_of_left_database && until_archived(config, &info, *time).await? {
                 tracing::info!("WAL was archived meanwhile: trying again");
                 continue;
             }
@@ -179,6 +194,21 @@ impl<Settings: Fn(&Path) -> std::io::Result<()>> Restore<'_, Settings> {
     }
 }
 
+/// Whether pgBackRest refused a backup that is no ancestor of the timeline to recover to, or whose incarnation of the database
+/// has no history of that timeline.
+fn is_of_other_timeline(error: &str) -> bool {
+    let lacks_history = error.contains("unable to open missing file") && error.contains(".history'");
+    lacks_history || error.contains("forked from backup timeline")
+}
+
+/// The problem of a timeline that the store has, and to which no backup leads.
+fn no_way(store: &str, target: &Target, timeline: u32) -> String {
+    format!(
+        "no backup in the store {store} leads to {target} on the timeline {timeline}: it began before the backups of that \
+         branch of history, or on the other side of a major upgrade (docs/backups.md)"
+    )
+}
+
 /// Whether a timeline is an earlier one than the archive's latest: nothing is added to it any more.
 fn is_left(timeline: Option<u32>, info: &Info) -> bool {
     let newest = info.newest_segment.as_ref().and_then(|segment| u32::from_str_radix(segment.get(..8)?, 16).ok());
@@ -201,6 +231,20 @@ async fn until_archived(config: &Path, info: &Info, time: Timestamp) -> Result<b
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_backup_of_another_timeline_is_recognised_by_pgbackrests_words() {
+        let missing = "[055]: unable to open missing file '/second/db/archive/db/17-1/00000009.history' for read";
+        assert!(is_of_other_timeline(missing));
+        assert!(is_of_other_timeline(
+            "[058]: target timeline 2 forked from backup timeline 1 before backup lsn of 0/3000100"
+        ));
+        assert!(!is_of_other_timeline(
+            "[055]: unable to open missing file '/second/db/backup/db/backup.info' for read"
+        ));
+        let said = no_way("second", &Target::Latest, 2);
+        assert!(said.starts_with("no backup in the store second leads to") && said.contains("timeline 2"), "{said}");
+    }
 
     #[test]
     fn a_timeline_is_left_once_the_archive_has_a_later_one() {

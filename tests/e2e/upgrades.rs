@@ -316,6 +316,7 @@ fn a_database_is_upgraded_and_taken_back() {
         let connection = sandbox.connect("shop").await;
         run(&connection, "INSERT INTO notes VALUES (1000000001, 'after the upgrade')").await.expect("a row");
         drop(connection);
+        let upgraded_then = Timestamp::now();
         let kept = sandbox.get("shop").await.status.and_then(|status| status.upgrade?.kept_by).expect("a way back");
         if kept != sandbox.primary("shop").await {
             // A busy machine may have had a failover meanwhile.
@@ -329,7 +330,23 @@ fn a_database_is_upgraded_and_taken_back() {
         assert!(rows(&sandbox, "SELECT id::text FROM notes WHERE id > 1000000000").await.is_empty());
         sandbox.patch::<ServiceDatabase>("shop", &json!({"spec": {"postgres": {"version": null}}})).await;
         sandbox.ready("shop", READY).await;
+        the_time_in_between_is_refused(&sandbox, upgraded_then).await;
     });
+}
+
+/// A state of the upgraded database is none of the present one: it is refused, and no window of the present one has it.
+async fn the_time_in_between_is_refused(sandbox: &Sandbox, time: Timestamp) {
+    let backup = sandbox.get("shop").await.status.and_then(|status| status.backup).expect("backups");
+    let left: Vec<_> = backup.left_databases.iter().map(|left| (left.from, left.to)).collect();
+    assert_eq!(left, [(Some(17), 18), (Some(18), 17)]);
+    let has_it = |until: Timestamp, from: Timestamp| from <= time && time <= until;
+    for window in &backup.windows {
+        let until = window.until.as_ref().map_or_else(Timestamp::now, |until| until.0);
+        assert!(window.postgres_major == Some(18) || !has_it(until, window.from.0), "{time}: {:?}", backup.windows);
+    }
+    let output = plugin(sandbox, &["restore", "shop", "--to", &time.to_string(), "--yes"]).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("was of PostgreSQL 18"), "{said}");
 }
 
 /// Waits for the end of an upgrade whose pod was killed. The exchange has a time limit, from two minutes on, within which a

@@ -9,7 +9,7 @@ use super::stanza::Stanza;
 use crate::agent::desired::{self, DesiredState};
 use crate::backoff::{Backoff, jittered};
 use crate::contract::backup::Nth;
-use crate::contract::report::{Catalogue, CatalogueEntry};
+use crate::contract::report::{Catalogue, CatalogueDatabase, CatalogueEntry};
 use crate::pgbackrest::info::{Backup, Info};
 use crate::pgbackrest::{command, config};
 
@@ -74,11 +74,21 @@ fn of(info: &Info, after: Option<String>) -> Catalogue {
         stored_bytes: backup.stored_bytes,
     };
     let full = info.backups.iter().rev().find(|backup| backup.kind == crate::api::BackupType::Full);
+    let mut databases: Vec<CatalogueDatabase> = Vec::new();
+    // The oldest come first.
+    for backup in &info.backups {
+        let Some(identifier) = info.database_of(backup) else { continue };
+        if !databases.iter().any(|known| known.system_identifier == identifier) {
+            let (system_identifier, recoverable_from) = (identifier.to_owned(), backup.finished_at);
+            databases.push(CatalogueDatabase { system_identifier, recoverable_from });
+        }
+    }
     Catalogue {
         after,
         count: u32::try_from(info.backups.len()).unwrap_or(u32::MAX),
         stored_bytes: info.backups.iter().map(|backup| backup.stored_bytes).sum(),
         recoverable_from: info.backups.first().map(|backup| backup.finished_at),
+        databases,
         newest_full: full.map(entry),
         newest: info.backups.last().map(entry),
     }

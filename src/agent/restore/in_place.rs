@@ -407,6 +407,7 @@ async fn prepare(
     // What was committed until now is in the archive then.
     end_segment().await?;
     let size = volume::size().map_err(|error| format!("the volume: {error}"))?;
+    let running = control::read(Path::new(PGDATA))?;
     let target = &in_place.target;
     let restored = restore::Restore {
         folder,
@@ -415,6 +416,7 @@ async fn prepare(
         place,
         target,
         timeline: in_place.timeline,
+        database: Some(running.system_identifier.as_str()),
         secrets: &secrets,
         refuses_damage: false,
         settings: recovery::write_settings,
@@ -425,7 +427,7 @@ async fn prepare(
     restored.server.stop().await?;
     leave_behind(folder)?;
     settings::write_restored(&environment.names, desired, folder).map_err(|error| format!("the settings: {error}"))?;
-    let (restored, running) = (control::read(folder)?, control::read(Path::new(PGDATA))?);
+    let restored = control::read(folder)?;
     if restored.system_identifier != running.system_identifier {
         return Err("that state is from before the last major upgrade: restore it into a new database with \
                     spec.bootstrap.restore (docs/upgrades.md)"

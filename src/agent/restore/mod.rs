@@ -42,6 +42,7 @@ pub async fn run(
         place,
         target,
         timeline: restore.timeline,
+        database: restore.system_identifier.as_deref(),
         secrets: &secrets,
         refuses_damage: false,
         settings: |folder: &Path| settings::write_restored(&environment.names, desired, folder),

@@ -8,6 +8,7 @@ use crate::api::conditions::reason;
 use crate::api::names::Names;
 use crate::api::{BackupStatus, RestoreSource, RestoreSpec, ServiceDatabase};
 use crate::contract::backup::{ForeignFolder, Place, Restore, Target};
+use crate::contract::recovery_window::{Destination, database_at};
 use crate::contract::restore_store::left_elsewhere;
 use crate::contract::restore_target::{check, parse};
 use crate::operator::apply::object::short_hash;
@@ -48,8 +49,10 @@ pub async fn resolve(
     {
         // Only what was chosen: others may write to the ConfigMap, and what follows from it is a right in Vault.
         let (store, path) = (Some(before.place.name.as_str()), before.place.path.as_str());
-        return Ok(of_path(&context.options, database.names(), store, path, target)
-            .map(|restore| Some(Restore { declared, timeline: before.timeline, ..restore })));
+        return Ok(of_path(&context.options, database.names(), store, path, target).map(|restore| {
+            let (timeline, system_identifier) = (before.timeline, before.system_identifier.clone());
+            Some(Restore { declared, timeline, system_identifier, ..restore })
+        }));
     }
     let RestoreSource { name, namespace, store, path } = &spec.source;
     Ok(match (name, path) {
@@ -96,14 +99,16 @@ fn of_resource(
     let name = source.name_any();
     let names = Names::new(source.namespace().unwrap_or_default(), &name);
     let refusal = |message: String| refused(format!("{FIELD}: {message}"));
-    let check = |backup: Option<&BackupStatus>| check(backup, (&target.0, target.1), &name, now);
+    let check =
+        |backup: Option<&BackupStatus>| check(backup, (&target.0, target.1), (&name, Destination::NewDatabase), now);
     let first = source.status.as_ref().and_then(|status| status.backup.as_ref());
     let mut found = Vec::new();
     let is_meant = |one: &&BackupStatus| store.is_none_or(|store| one.store == store);
     for backup in first.into_iter().flat_map(BackupStatus::stores).filter(is_meant) {
-        // Timelines are the database's, whatever store has them.
+        // Timelines and upgrades are the database's, whatever store has them.
         let left_timelines = first.map(|first| first.left_timelines.clone()).unwrap_or_default();
-        let checked = check(Some(&BackupStatus { left_timelines, ..backup.clone() }));
+        let left_databases = first.map(|first| first.left_databases.clone()).unwrap_or_default();
+        let checked = check(Some(&BackupStatus { left_timelines, left_databases, ..backup.clone() }));
         found.push(checked.map(|timeline| (backup, timeline)));
     }
     if let (Some(first), Some(store), true) = (first, store, found.is_empty()) {
@@ -133,7 +138,15 @@ fn of_resource(
     };
     // Not the path in status, which other hands may have written.
     let place = place(&names, &source.uid().unwrap_or_default(), (&backup.store, store), &options.cluster_id);
-    Ok(Restore { place, service: name, target: target.0, timeline, declared: String::new() })
+    // A position or a name may be of any of them, and the newest backup alone is what it is.
+    let left = first.map(|first| first.left_databases.as_slice()).unwrap_or_default();
+    let database = match target.0 {
+        Target::Latest => database_at(left, None),
+        Target::Time(time) => database_at(left, Some(time)),
+        Target::Lsn(_) | Target::Name(_) | Target::Immediate => None,
+    };
+    let system_identifier = database.map(str::to_owned);
+    Ok(Restore { place, service: name, target: target.0, timeline, system_identifier, declared: String::new() })
 }
 
 /// Whether a store has the WAL after its newest full backup, as far as status tells: it has no gap, and is not behind
@@ -195,7 +208,8 @@ fn of_path(
         )));
     };
     let (target, timeline) = target;
-    Ok(Restore { place, service: service.to_owned(), target, timeline, declared: String::new() })
+    let service = service.to_owned();
+    Ok(Restore { place, service, target, timeline, system_identifier: None, declared: String::new() })
 }
 
 fn place_example(options: &Options, own: &Names, store: (&str, &crate::contract::backup::Store)) -> String {
@@ -292,6 +306,37 @@ mod tests {
         }
         let restore = refused(&source, "2026-11-29T13:00:00+02:00").expect("a time of the window");
         assert!(restore.place.path.starts_with("/dev/"), "{}", restore.place.path);
+    }
+
+    #[test]
+    fn the_database_of_that_time_is_named_and_a_time_of_one_without_a_backup_refused() {
+        let mut source = fixtures::resource(fixtures::MINIMAL);
+        source.status = serde_json::from_value(serde_json::json!({"backup": {
+            "store": "main", "path": "/x", "recoverableFrom": "2026-11-30T22:30:00Z",
+            "leftDatabases": [
+                {"leftAt": "2026-11-30T22:36:57Z", "from": 17, "to": 18, "systemIdentifier": "7", "continuedAs": "8"},
+                {"leftAt": "2026-11-30T22:37:58Z", "from": 18, "to": 17, "systemIdentifier": "8", "continuedAs": "7"},
+            ],
+            "windows": [
+                {"from": "2026-11-30T22:30:00Z", "until": "2026-11-30T22:36:57Z", "postgresMajor": 17},
+                {"from": "2026-11-30T22:37:40Z", "until": "2026-11-30T22:37:58Z", "postgresMajor": 18},
+                {"from": "2026-11-30T22:37:58Z", "postgresMajor": 17},
+            ],
+        }}))
+        .expect("a status");
+        let of = |target: Target| {
+            let now = "2026-11-30T23:00:00Z".parse().expect("a time");
+            of_resource(&installation(), &source, None, (target, None), now)
+                .map(|restore| restore.system_identifier)
+                .map_err(|refused| refused.message)
+        };
+        let time = |text: &str| Target::Time(text.parse().expect("a time"));
+        let said = of(time("2026-11-30T22:37:38Z")).expect_err("18 has no backup that ended before");
+        assert!(said.starts_with("spec.bootstrap.restore: ") && said.contains("was of PostgreSQL 18"), "{said}");
+        assert_eq!(of(time("2026-11-30T22:37:50Z")), Ok(Some("8".into())));
+        assert_eq!(of(time("2026-11-30T22:35:00Z")), Ok(Some("7".into())));
+        assert_eq!(of(Target::Latest), Ok(Some("7".into())));
+        assert_eq!(of(Target::Immediate), Ok(None));
     }
 
     #[test]

@@ -6,9 +6,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::archive::report_of;
 use super::condition::{ConditionState, both, held, seconds};
 use super::findings::Findings;
+use super::windows;
 use crate::api::conditions::{self as kind, reason};
 use crate::api::names::{ANNOTATION_BACKUP, ANNOTATION_BACKUP_STORE};
-use crate::api::{BackupRunStatus, BackupStatus, LeftTimeline, RequestState, ServiceDatabaseStatus, StoredBackup};
+use crate::api::{BackupRunStatus, BackupStatus, LeftDatabase, RequestState, ServiceDatabaseStatus, StoredBackup};
 use crate::contract::backup::{Nth, Place};
 use crate::contract::report::{ArchiveReport, CatalogueEntry, Report};
 use crate::operator::backups::schedule::Schedule;
@@ -27,17 +28,20 @@ pub fn status(
     let Some(place) = &database.archive else {
         // Nothing else tells of the timelines that restores have left: a later restore must find them.
         let left_timelines = findings.in_place.left.clone();
-        let kept = previous.filter(|_| !left_timelines.is_empty());
+        let left_databases = findings.upgrade.left.clone();
+        let kept = previous.filter(|_| !left_timelines.is_empty() || !left_databases.is_empty());
         return kept.map(|BackupStatus { store, path, .. }| BackupStatus {
             store,
             path,
             left_timelines,
+            left_databases,
             ..BackupStatus::default()
         });
     };
+    let left = &findings.upgrade.left;
     let second = database.second_archive.as_ref().map(|place| {
         let archive = report_of(report, Nth::Second, &place.name);
-        Box::new(of_store(place, archive, findings.backups.second_last.clone(), previous.as_ref()))
+        Box::new(of_store(place, archive, findings.backups.second_last.clone(), previous.as_ref(), left))
     });
     let archive = report_of(report, Nth::First, &place.name);
     let mut status = BackupStatus {
@@ -45,10 +49,11 @@ pub fn status(
         last_verification: findings.backups.last_verification.clone(),
         verified: findings.backups.verified.clone(),
         second,
-        ..of_store(place, archive, findings.backups.last.clone(), previous.as_ref())
+        ..of_store(place, archive, findings.backups.last.clone(), previous.as_ref(), left)
     };
     let from = status.stores().filter_map(|store| Some(store.recoverable_from.as_ref()?.0)).min().map(Time);
-    status.left_timelines = recoverable(findings.in_place.left.clone(), from.as_ref());
+    status.left_timelines = recoverable(findings.in_place.left.clone(), from.as_ref(), |left| &left.left_at);
+    status.left_databases = recoverable(left.clone(), from.as_ref(), |left| &left.left_at);
     Some(status)
 }
 
@@ -58,6 +63,7 @@ fn of_store(
     archive: Option<&ArchiveReport>,
     last_run: Option<BackupRunStatus>,
     previous: Option<&BackupStatus>,
+    left: &[LeftDatabase],
 ) -> BackupStatus {
     // What is known of another place does not hold for this one. The two may have changed places.
     let of_this = |before: &&BackupStatus| before.store == place.name && before.path == place.path;
@@ -76,24 +82,27 @@ fn of_store(
         newest: before.newest,
         count: before.count,
         stored_bytes: before.stored_bytes,
+        windows: before.windows,
         last_run,
         ..BackupStatus::default()
     };
-    if let Some(catalogue) = archive.and_then(|archive| archive.catalogue.as_ref()) {
+    let catalogue = archive.and_then(|archive| archive.catalogue.as_ref());
+    if let Some(catalogue) = catalogue {
         status.recoverable_from = catalogue.recoverable_from.map(Time);
         status.newest_full = catalogue.newest_full.as_ref().map(stored);
         status.newest = catalogue.newest.as_ref().map(stored);
         status.count = Some(catalogue.count);
         status.stored_bytes = Some(bytes(catalogue.stored_bytes));
     }
+    status.windows = windows::of(left, catalogue, &status);
     status
 }
 
-/// The timelines to which a backup still leads, and the last one, from which the instances' own branch is known.
-fn recoverable(left: Vec<LeftTimeline>, from: Option<&Time>) -> Vec<LeftTimeline> {
+/// The timelines, or databases, to which a backup still leads, and the last one: from it the instances' own branch, or the
+/// present database, is known.
+fn recoverable<Left>(left: Vec<Left>, from: Option<&Time>, left_at: impl Fn(&Left) -> &Time) -> Vec<Left> {
     let last = left.len().saturating_sub(1);
-    let stays =
-        |(index, left): &(usize, LeftTimeline)| *index == last || from.is_none_or(|from| left.left_at.0 > from.0);
+    let stays = |(index, left): &(usize, Left)| *index == last || from.is_none_or(|from| left_at(left).0 > from.0);
     left.into_iter().enumerate().filter(stays).map(|(_, left)| left).collect()
 }
 
@@ -165,7 +174,9 @@ fn in_store(status: &BackupStatus, schedule: &Schedule, now: Timestamp) -> Condi
             }
         };
     };
-    let from = status.recoverable_from.as_ref().map_or(newest.finished_at.0, |from| from.0);
+    // After an upgrade: without a gap until now.
+    let of_present = status.windows.last().filter(|window| window.until.is_none()).map(|window| &window.from);
+    let from = of_present.or(status.recoverable_from.as_ref()).map_or(newest.finished_at.0, |from| from.0);
     let have =
         format!("the newest backup ended at {}; the database can be recovered from {from} on", newest.finished_at.0);
     if status.given_up_at.as_ref().is_some_and(|at| at.0 > newest.finished_at.0) {
@@ -234,6 +245,7 @@ pub fn verified(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::LeftTimeline;
 
     #[test]
     fn a_left_timeline_is_listed_as_long_as_a_backup_leads_to_it_and_the_last_one_always() {
@@ -244,11 +256,14 @@ mod tests {
             vec![left(1, "2026-11-01T00:00:00Z"), left(2, "2026-11-10T00:00:00Z"), left(3, "2026-11-12T00:00:00Z")];
         let timelines = |from: Option<&str>| -> Vec<i64> {
             let from = from.map(at);
-            recoverable(all.clone(), from.as_ref()).into_iter().map(|left| left.timeline).collect()
+            recoverable(all.clone(), from.as_ref(), |left| &left.left_at)
+                .into_iter()
+                .map(|left| left.timeline)
+                .collect()
         };
         assert_eq!(timelines(None), [1, 2, 3]);
         assert_eq!(timelines(Some("2026-11-05T00:00:00Z")), [2, 3]);
         assert_eq!(timelines(Some("2026-11-29T00:00:00Z")), [3]);
-        assert!(recoverable(Vec::new(), None).is_empty());
+        assert!(recoverable(Vec::new(), None, |left: &LeftTimeline| &left.left_at).is_empty());
     }
 }

@@ -13,6 +13,7 @@ mod instances;
 mod migrations;
 pub mod publish;
 mod queries;
+mod windows;
 
 pub use findings::{Findings, InstancesFindings};
 use migrations::approval_needed;

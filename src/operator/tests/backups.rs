@@ -73,6 +73,7 @@ fn after(world: &World, job: &str) -> Catalogue {
         recoverable_from: Some(now),
         newest_full: Some(entry.clone()),
         newest: Some(entry),
+        ..Catalogue::default()
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod adopted;
 mod afterwards;
+mod history;
 mod known;
 pub mod rehearsal;
 mod stages;
@@ -30,6 +31,7 @@ pub fn decide(known: &Known<'_>, recorded: State) -> State {
         desired: known.desired.cloned(),
         lineage: known.lineage.cloned().or(recorded.lineage),
         status: recorded.status,
+        left: recorded.left,
     };
     if known.adopts {
         adopted::take_over(known, &mut state);
@@ -55,6 +57,8 @@ pub fn decide(known: &Known<'_>, recorded: State) -> State {
         offer(known, &mut state);
         refresh(known, &mut state);
     }
+    // Every upgrade and every way back ends here, also one whose result only the agents' document has.
+    history::note(&mut state.left, state.lineage.as_ref(), state.status.as_ref());
     state
 }
 

@@ -2,7 +2,10 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::api::{RequestState, RequestStatus, ServiceDatabaseStatus, UpgradeAction, UpgradePhase, UpgradeStatus};
+use super::history;
+use crate::api::{
+    LeftDatabase, RequestState, RequestStatus, ServiceDatabaseStatus, UpgradeAction, UpgradePhase, UpgradeStatus,
+};
 use crate::contract::upgrade::{Lineage, Stage, Upgrade};
 use crate::operator::version;
 
@@ -27,6 +30,8 @@ pub struct State {
     pub desired: Option<Upgrade>,
     /// The data that holds, for the agents.
     pub lineage: Option<Lineage>,
+    /// The databases that upgrades and ways back have left.
+    pub left: Vec<LeftDatabase>,
 }
 
 impl State {
@@ -34,7 +39,10 @@ impl State {
     pub fn recorded(status: &ServiceDatabaseStatus) -> Self {
         let major = version::pinned(status);
         let lineage = status.upgrade.as_deref().zip(major).and_then(|(upgrade, major)| recorded(upgrade, major));
-        Self { status: status.upgrade.as_deref().cloned(), desired: None, lineage }
+        let mut left = status.backup.as_ref().map(|backup| backup.left_databases.clone()).unwrap_or_default();
+        // That of an upgrade before status had the list.
+        history::note(&mut left, lineage.as_ref(), status.upgrade.as_deref());
+        Self { status: status.upgrade.as_deref().cloned(), desired: None, lineage, left }
     }
 
     /// Why the instances do not serve as declared; none if they do.

@@ -304,6 +304,7 @@ fn the_way_back_loses_what_was_written_and_only_where_the_data_is() {
         scene.result()
     );
     scene.leader = 0;
+    scene.now += SignedDuration::from_mins(1);
     scene.ask("back again", UpgradeAction::Back);
     let upgrade = scene.state.desired.clone().expect("a stage");
     assert_eq!((upgrade.stage, upgrade.from, upgrade.to, upgrade.is_back()), (Stage::Hold, 18, 17, true));
@@ -313,7 +314,16 @@ fn the_way_back_loses_what_was_written_and_only_where_the_data_is() {
     let lineage = scene.state.lineage.clone().expect("a lineage");
     assert_eq!((lineage.left.as_str(), lineage.major, lineage.kept_by), ("8", 17, None));
     assert!(scene.result().1.contains("set spec.postgres.version to \"17\""), "{:?}", scene.result());
+    let left: Vec<_> = scene
+        .state
+        .left
+        .iter()
+        .map(|left| (left.from, left.to, left.system_identifier.as_str(), left.continued_as.as_str()))
+        .collect();
+    assert_eq!(left, [(Some(17), 18, "7", "8"), (Some(18), 17, "8", "7")]);
+    let before = scene.state.left.clone();
     scene.step();
+    assert_eq!(scene.state.left, before, "each is noted once");
     assert!(
         scene.message().contains("set spec.postgres.version"),
         "the primary has not reported 17: {}",

@@ -128,11 +128,12 @@ fn poolers(overview: &Overview, pooler: &PoolerStatus, now: Timestamp) -> Vec<St
 fn backups(backup: &BackupStatus, now: Timestamp) -> Vec<String> {
     let mut lines = vec![match (&backup.newest, &backup.recoverable_from) {
         (Some(newest), Some(from)) => format!(
-            "the newest ({:?}) is {} old, in the store {}; recoverable from {} on",
+            "the newest ({:?}) is {} old, in the store {}; recoverable from {} on{}",
             newest.kind,
             age(newest.finished_at.0, now),
             backup.store,
-            from.0
+            from.0,
+            if backup.windows.is_empty() { "" } else { ", in the windows of status.backup.windows" }
         ),
         _ => format!("none yet, in the store {}", backup.store),
     }];
