@@ -239,7 +239,7 @@ fn waits(resource: &ServiceDatabase, store: &str) -> String {
     let stores = backup(resource).into_iter().flat_map(BackupStatus::stores).filter(|one| one.store != store);
     let mut runs = stores.filter_map(|other| {
         let run = &other.last_run.as_ref()?.run;
-        (run.state == RequestState::Running).then(|| (&run.job, &other.store))
+        (run.state == RequestState::Running).then_some((&run.job, &other.store))
     });
     if let Some((job, other)) = runs.next() {
         return format!("it is not its turn yet: the Job {job} makes the backup in the store {other} first");
