@@ -53,11 +53,12 @@ fn database_of<'a>(info: &'a Info, target: &Target) -> Option<&'a str> {
     info.database_of(info.backups.iter().filter(began).max_by_key(|backup| backup.started_at)?)
 }
 
-/// The incarnations of the database that a backup is of: after the way back from an upgrade, one has two.
-pub fn incarnations(info: &Info, backup: &Backup) -> BTreeSet<u32> {
-    let own = info.database_of(backup);
-    let of_it = info.databases.iter().filter(|(_, identifier)| Some(identifier.as_str()) == own).map(|(id, _)| *id);
-    of_it.chain([backup.incarnation]).collect()
+/// The incarnations of the databases that backups are of: after the way back from an upgrade, one has two. For a position or
+/// a name the backups may be of several databases, and an older one of another database may lead to it.
+pub fn incarnations(info: &Info, backups: &[&Backup]) -> BTreeSet<u32> {
+    let own: BTreeSet<_> = backups.iter().filter_map(|backup| info.database_of(backup)).collect();
+    let of_them = info.databases.iter().filter(|(_, identifier)| own.contains(identifier.as_str())).map(|(id, _)| *id);
+    of_them.chain(backups.iter().map(|backup| backup.incarnation)).collect()
 }
 
 /// Checks that the store has a timeline.
@@ -178,8 +179,10 @@ mod tests {
         let said = of(&time("2026-11-29T08:00:00Z"), Some("8")).expect_err("before the first backup of 18");
         assert!(said.contains("of another database"), "{said}");
         assert_eq!(of(&Target::Lsn("1/A000000".into()), None), Ok(vec!["two".into(), "one".into()]));
-        assert_eq!(incarnations(&info, &info.backups[0]), BTreeSet::from([1, 3]));
-        assert_eq!(incarnations(&info, &info.backups[1]), BTreeSet::from([2]));
+        assert_eq!(incarnations(&info, &[&info.backups[0]]), BTreeSet::from([1, 3]));
+        assert_eq!(incarnations(&info, &[&info.backups[1]]), BTreeSet::from([2]));
+        let both = candidates(&info, &Target::Lsn("1/A000000".into()), None).expect("two backups");
+        assert_eq!(incarnations(&info, &both), BTreeSet::from([1, 2, 3]), "a timeline of either is known");
     }
 
     #[test]

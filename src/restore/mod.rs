@@ -93,8 +93,8 @@ impl<Settings: Fn(&Path) -> std::io::Result<()>> Restore<'_, Settings> {
         let free = files::free(Path::new(VOLUME)).map_err(|error| format!("the volume: {error}"))?;
         let (mut problem, is_named) = (None, matches!(self.target, Target::Name(_)));
         let candidates = choice::candidates(&info, self.target, self.database)?;
-        if let (Some(timeline), Some(newest)) = (self.timeline, candidates.first()) {
-            let known = command::timelines(config, &choice::incarnations(&info, newest)).await?;
+        if let Some(timeline) = self.timeline {
+            let known = command::timelines(config, &choice::incarnations(&info, &candidates)).await?;
             choice::check_timeline(timeline, &known, &self.place.name)?;
         }
         for backup in candidates {
