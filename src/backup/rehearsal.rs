@@ -43,7 +43,8 @@ async fn restore_and_rehearse(outcome: &mut RehearsalOutcome) -> Result<(), Stri
         place: &job.place,
         target: &Target::Latest,
         timeline: None,
-        database: None,
+        // After the way back from an upgrade, the newest backup may be of the database that was left.
+        database: job.system_identifier.as_deref(),
         secrets: &secrets,
         // Damage is for the test of a backup to find: the upgrade of the living database is of other pages.
         refuses_damage: false,

@@ -53,7 +53,8 @@ async fn verify(outcome: &mut VerificationOutcome) -> Result<(), String> {
         place,
         target,
         timeline: None,
-        database: None,
+        // After the way back from an upgrade, the newest backup may be of the database that was left.
+        database: job.system_identifier.as_deref(),
         secrets: &secrets,
         refuses_damage: true,
         settings: recovery::write_settings,

@@ -42,14 +42,17 @@ pub fn candidates<'a>(info: &'a Info, target: &Target, database: Option<&str>) -
     Ok(fitting)
 }
 
-/// The database that had a state, as far as the archive tells: that of the newest backup that began before. A position or a
-/// name may be of any.
+/// The database that had a state, as far as the archive tells: at a time that of the newest backup that began before, and of
+/// the latest state the present one, whose backups need not be the newest after the way back from an upgrade. A position or
+/// a name may be of any.
 fn database_of<'a>(info: &'a Info, target: &Target) -> Option<&'a str> {
-    let began = |backup: &&Backup| match target {
-        Target::Time(time) => backup.started_at <= *time,
-        Target::Latest => true,
-        Target::Lsn(_) | Target::Name(_) | Target::Immediate => false,
+    let until = match target {
+        Target::Time(time) => Some(*time),
+        Target::Latest if info.present().is_some() => return info.present(),
+        Target::Latest => None,
+        Target::Lsn(_) | Target::Name(_) | Target::Immediate => return None,
     };
+    let began = |backup: &&Backup| until.is_none_or(|until| backup.started_at <= until);
     info.database_of(info.backups.iter().filter(began).max_by_key(|backup| backup.started_at)?)
 }
 
@@ -178,11 +181,22 @@ mod tests {
         assert_eq!(of(&late, None), Ok(vec!["two".into()]), "as far as the archive tells");
         let said = of(&time("2026-11-29T08:00:00Z"), Some("8")).expect_err("before the first backup of 18");
         assert!(said.contains("of another database"), "{said}");
+        assert_eq!(of(&Target::Latest, None), Ok(vec!["one".into()]), "of the present one, not of the newest backup");
         assert_eq!(of(&Target::Lsn("1/A000000".into()), None), Ok(vec!["two".into(), "one".into()]));
         assert_eq!(incarnations(&info, &[&info.backups[0]]), BTreeSet::from([1, 3]));
         assert_eq!(incarnations(&info, &[&info.backups[1]]), BTreeSet::from([2]));
         let both = candidates(&info, &Target::Lsn("1/A000000".into()), None).expect("two backups");
         assert_eq!(incarnations(&info, &both), BTreeSet::from([1, 2, 3]), "a timeline of either is known");
+    }
+
+    #[test]
+    fn the_state_from_before_an_upgrade_is_not_the_latest() {
+        let databases = [(1, "7".to_owned()), (2, "8".to_owned())].into();
+        let upgraded = Info { databases, incarnation: Some(2), ..info() };
+        let said = candidates(&upgraded, &Target::Latest, None).expect_err("no backup of 18");
+        assert!(said.contains("of another database"), "{said}");
+        let before = Target::Time("2026-11-29T10:00:00Z".parse().expect("a time"));
+        assert_eq!(candidates(&upgraded, &before, None).map(|found| found.len()), Ok(2));
     }
 
     #[test]
