@@ -19,9 +19,19 @@ pub fn left_after(left: &[LeftDatabase], time: Timestamp) -> Option<&LeftDatabas
     left.iter().find(|left| left.left_at.0 >= time)
 }
 
+/// Whether a time is from before the first change that is known, and that is not known as an upgrade: it may be the way back
+/// from one whose record was lost, as with the status of a database that was adopted. The time is then of either database.
+fn is_unclear(left: &[LeftDatabase], time: Timestamp) -> bool {
+    let is_upgrade = |left: &LeftDatabase| left.from.is_some_and(|from| from < left.to);
+    left.first().is_some_and(|first| first.left_at.0 >= time && !is_upgrade(first))
+}
+
 /// The system identifier of the database that had the state of a time, or without one of the present one. None where there
-/// was no upgrade.
+/// was no upgrade, or the record of it was lost.
 pub fn database_at(left: &[LeftDatabase], time: Option<Timestamp>) -> Option<&str> {
+    if time.is_some_and(|time| is_unclear(left, time)) {
+        return None;
+    }
     let was = time.and_then(|time| left_after(left, time)).map(|left| left.system_identifier.as_str());
     was.or_else(|| left.last().map(|last| last.continued_as.as_str()))
 }
@@ -49,6 +59,10 @@ pub fn refusal(
         time.map_or(until.is_none(), |time| window.from.0 <= time && until.is_none_or(|until| time <= until.0))
     });
     if window.is_some() && (is_present || destination == Destination::NewDatabase) {
+        return None;
+    }
+    // The archive, and the data itself, tell the rest.
+    if window.is_none() && time.is_some_and(|time| is_unclear(left, time)) {
         return None;
     }
     let store = &backup.store;
@@ -140,6 +154,25 @@ mod tests {
         assert_eq!(database_at(&backup.left_databases, None), Some("7"));
         assert_eq!(database_from(&backup.left_databases, at("37:58")), Some("7"), "the end of 18 begins the next one");
         assert_eq!(database_at(&[], None), None);
+    }
+
+    /// The way back is all that the data directory of an adopted database tells; an earlier version recorded no more either.
+    #[test]
+    fn a_time_before_a_way_back_whose_upgrade_is_not_recorded_is_not_refused() {
+        let mut backup = backup();
+        backup.left_databases.remove(0);
+        backup.windows.remove(0);
+        for from in [Some(18), None] {
+            backup.left_databases[0].from = from;
+            for destination in [Destination::InPlace, Destination::NewDatabase] {
+                assert_eq!(said(&backup, Some("35:00"), destination), None, "it may be of the present one");
+            }
+            assert_eq!(database_at(&backup.left_databases, Some(at("35:00"))), None);
+            let upgraded = said(&backup, Some("37:50"), Destination::InPlace).expect("18 has a backup from before");
+            assert!(upgraded.contains("spec.bootstrap.restore"), "{upgraded}");
+            assert_eq!(said(&backup, Some("38:30"), Destination::InPlace), None);
+            assert_eq!(database_at(&backup.left_databases, Some(at("38:30"))), Some("7"));
+        }
     }
 
     #[test]
