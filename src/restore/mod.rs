@@ -21,6 +21,9 @@ use recovery::{Ended, Replayed, Server};
 
 /// The configuration, with the keys of the store: in the pod's memory, and removed at the end.
 const FOLDER: &str = "/run/servicedb/restore";
+/// Where the restore's commands keep their state and their locks: a stanza that is created meanwhile in a store that is
+/// away holds every lock of its own folder for seconds, the one of restores too.
+const SPOOL: &str = "/tmp/pgbackrest-restore";
 /// How long a commit may take to be in the archive. A segment is ended a minute after its first write, but after a
 /// clean start PostgreSQL may wait for the first checkpoint, which is due after five.
 const ARCHIVED_WITHIN: SignedDuration = SignedDuration::from_mins(7);
@@ -79,7 +82,7 @@ impl<Settings: Fn(&Path) -> std::io::Result<()>> Restore<'_, Settings> {
     /// The problem, without any secret.
     pub async fn run(&self) -> Result<Restored, String> {
         let database = format!("pg1-path={}\n", self.folder.display());
-        let config = Config { place: self.place, spool: config::SPOOL, options: "", database: &database };
+        let config = Config { place: self.place, spool: SPOOL, options: "", database: &database };
         config.write(Path::new(FOLDER), self.secrets).map_err(|error| format!("the configuration: {error}"))?;
         let restored = self.recovered(&config::in_folder(Path::new(FOLDER))).await;
         if let Err(error) = std::fs::remove_dir_all(FOLDER) {
