@@ -30,6 +30,7 @@ pub mod restore_target;
 pub mod server_version;
 pub mod setting;
 pub mod shutdown;
+pub mod time;
 pub mod upgrade;
 pub mod upgrade_step;
 pub mod wal;

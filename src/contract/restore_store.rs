@@ -6,7 +6,8 @@ use k8s_openapi::jiff::Timestamp;
 use super::backup::Target;
 use super::recovery_window::Destination;
 use super::report::ArchiveReport;
-use super::restore_target::{self as target, in_seconds};
+use super::restore_target as target;
+use super::time::seconds;
 use crate::api::BackupStatus;
 use crate::api::names::ANNOTATION_RESTORE_STORE;
 
@@ -119,7 +120,7 @@ pub fn open_gap(backup: &BackupStatus, reported: Option<Timestamp>) -> Option<Ti
 
 /// The problem of a store with such a gap.
 pub fn lacks_way_back(gap: Timestamp) -> String {
-    let gap = in_seconds(gap);
+    let gap = seconds(gap);
     format!("the archive lacks WAL at {gap}, and there is no full backup after it: back the database up first")
 }
 

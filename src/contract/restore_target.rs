@@ -35,11 +35,6 @@ pub fn parse(spec: Option<&RestoreTarget>, field: &str) -> Result<(Target, Optio
     Ok((target, timeline))
 }
 
-/// A time as messages have it: nobody needs the parts of its seconds.
-pub fn in_seconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
-}
-
 /// Checks a target against what status says can be recovered, and returns the timeline on which it lies: none for the
 /// latest. `name` is the database's. Its left timelines and databases are read from the same status.
 ///

@@ -16,7 +16,8 @@ use crate::contract::backup::Nth;
 use crate::contract::recovery_window::{self, Destination};
 use crate::contract::report::Report;
 use crate::contract::restore_store::{Store, choose, left_elsewhere};
-use crate::contract::restore_target::{in_seconds, parse};
+use crate::contract::restore_target::parse;
+use crate::contract::time::seconds;
 
 /// The first position of a database's WAL: the segment before it is never used.
 const FIRST_POSITION: u64 = 0x100_0000;
@@ -184,7 +185,7 @@ fn refusal(
     };
     let time = time.parse::<Timestamp>().ok()?;
     if time > now {
-        let now = in_seconds(now);
+        let now = seconds(now);
         return Some(format!(
             "{time} is in the future (it is {now} now, by the clock of this machine): {name} can be recovered from {from} \
              on, until now, as far as its WAL is archived"

@@ -113,7 +113,7 @@ impl History {
 
 /// The time as Kubernetes has it, in whole seconds.
 pub fn time(at: Timestamp) -> Time {
-    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+    Time(crate::contract::time::seconds(at))
 }
 
 #[cfg(test)]

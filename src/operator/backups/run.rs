@@ -37,7 +37,7 @@ pub fn has_not_started(run: &JobRun) -> bool {
 
 /// A Job that starts now.
 pub fn starting(job: String, failures: u32, request: Option<String>, now: Timestamp) -> JobRun {
-    let started_at = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));
+    let started_at = Time(crate::contract::time::seconds(now));
     JobRun { job, state: RequestState::Running, started_at, finished_at: None, message: None, failures, request }
 }
 

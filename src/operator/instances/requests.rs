@@ -6,7 +6,7 @@ use super::needs::{Need, need, restart_id};
 use super::situation::{Decision, OrderState, Situation};
 use crate::api::{RequestState, RequestStatus};
 use crate::contract::order::{Cause, OrderId};
-use crate::operator::status::condition::seconds;
+use crate::contract::time::seconds;
 
 /// Starts the requested switchover, or records its result.
 pub fn switchover(situation: &Situation<'_>, order_state: &OrderState, decision: &mut Decision) {

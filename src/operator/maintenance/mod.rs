@@ -12,7 +12,7 @@ use crate::api::{
     MaintenanceRun, MaintenanceStatus, RequestState, RequestStatus, ServiceDatabaseStatus, WindowRollout,
 };
 use crate::contract::maintenance::{Maintenance, MaintenanceReport, Run, RunReport, Tasks};
-use crate::operator::status::condition::seconds;
+use crate::contract::time::seconds;
 use windows::Windows;
 
 /// How long a requested run may take where no window is declared.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::{UpdatePolicy, WindowRollout};
-use crate::operator::status::condition::seconds;
+use crate::contract::time::seconds;
 
 /// The input of a decision.
 pub struct Known<'a> {

@@ -19,7 +19,7 @@ use super::context::error::Error;
 use super::instances::Decision;
 use super::observe::Observation;
 use super::plan;
-use super::status::condition::{ConditionState, seconds};
+use super::status::condition::ConditionState;
 use super::tls::front;
 use super::upgrades;
 use super::validate::Database;
@@ -27,6 +27,7 @@ use crate::api::conditions::reason;
 use crate::api::{HoldStatus, PoolerSpec, PoolerStatus};
 use crate::contract::order::Action;
 use crate::contract::pooler::Hold;
+use crate::contract::time::seconds;
 
 /// The findings about the pooler.
 #[derive(Clone, Debug, Default)]

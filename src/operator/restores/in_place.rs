@@ -8,8 +8,8 @@ use crate::api::names::{ANNOTATION_RESTORE, Names};
 use crate::api::{BackupStatus, InPlaceRestore, LeftTimeline, RequestState, RequestStatus, ServiceDatabaseStatus};
 use crate::contract::in_place::{Branch, InPlace, InPlaceState, Stage, Switched};
 use crate::contract::restore_store::{self as store, Store};
+use crate::contract::time::seconds;
 use crate::operator::observe::pods::DatabasePod;
-use crate::operator::status::condition::seconds;
 use crate::operator::validate::RestoreRequest;
 
 /// How long the other instances may take to stop.

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::archive::report_of;
-use super::condition::{ConditionState, both, held, seconds};
+use super::condition::{ConditionState, both, held};
 use super::findings::Findings;
 use super::windows;
 use crate::api::conditions::{self as kind, reason};
@@ -12,6 +12,7 @@ use crate::api::names::{ANNOTATION_BACKUP, ANNOTATION_BACKUP_STORE};
 use crate::api::{BackupRunStatus, BackupStatus, LeftDatabase, RequestState, ServiceDatabaseStatus, StoredBackup};
 use crate::contract::backup::{Nth, Place};
 use crate::contract::report::{ArchiveReport, CatalogueEntry, Report};
+use crate::contract::time::seconds;
 use crate::operator::backups::schedule::Schedule;
 use crate::operator::validate::Backups;
 

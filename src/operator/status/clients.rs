@@ -2,12 +2,12 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::condition::seconds;
 use super::findings::Findings;
 use crate::api::conditions::reason;
 use crate::api::{ClientSpec, ClientStatus, ServiceDatabaseStatus};
 use crate::contract::clients::{ClientReport, RightsReport, Sessions};
 use crate::contract::report::Report;
+use crate::contract::time::seconds;
 use crate::operator::context::options::Options;
 use crate::operator::credentials::spec::{self, Refusal};
 use crate::operator::observe::Observation;

@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::api::conditions::{VAULT_REACHABLE, reason};
 use crate::api::{ServiceDatabase, ServiceDatabaseStatus};
+use crate::contract::time::seconds;
 
 /// The state of one condition: status, reason, message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,11 +77,6 @@ pub fn condition(
         observed_generation: generation,
         last_transition_time: since,
     }
-}
-
-/// The time in whole seconds, as conditions are stored.
-pub fn seconds(now: Timestamp) -> Timestamp {
-    Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 
 /// The state of a condition in the previous status.

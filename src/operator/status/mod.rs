@@ -33,10 +33,11 @@ use crate::api::{
 };
 use crate::contract::pod::POSTGRES_PORT;
 use crate::contract::report::Report;
+use crate::contract::time::seconds;
 use crate::operator::migrations::progress::Progress;
 use crate::operator::observe::pods::DatabasePod;
 use crate::postgres::servers;
-use condition::{ConditionState, condition, held, seconds};
+use condition::{ConditionState, condition, held};
 
 /// An election that takes longer than this waits for a missing instance.
 const ELECTION: SignedDuration = SignedDuration::from_secs(30);

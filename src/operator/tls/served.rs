@@ -436,5 +436,5 @@ fn describe(owner: &Owner, is_there: bool, state: &State, rest: &Rest, now: Time
 }
 
 fn time(at: Timestamp) -> Time {
-    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+    Time(crate::contract::time::seconds(at))
 }

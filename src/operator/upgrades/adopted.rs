@@ -6,9 +6,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::known::Known;
 use super::state::State;
 use crate::api::{UpgradePhase, UpgradeStatus};
+use crate::contract::time::seconds;
 use crate::contract::upgrade::Lineage;
 use crate::operator::observe::pods::DatabasePod;
-use crate::operator::status::condition::seconds;
 
 /// Takes over what the adopted data says of its last upgrade: which data was left, and the way back to it. An operator that
 /// ended before status was written has it in the agents' document.

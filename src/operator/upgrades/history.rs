@@ -3,8 +3,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::{LeftDatabase, UpgradePhase, UpgradeStatus};
+use crate::contract::time::seconds;
 use crate::contract::upgrade::Lineage;
-use crate::operator::status::condition::seconds;
 
 /// The number of left databases that status keeps.
 const KEPT: usize = 20;

@@ -15,9 +15,9 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::{RequestState, RequestStatus, UpgradeAction, UpgradePhase, UpgradeStatus};
+use crate::contract::time::seconds;
 use crate::contract::upgrade::Stage;
 use crate::contract::upgrade_step::refusal;
-use crate::operator::status::condition::seconds;
 use afterwards::{refresh, removes};
 use known::IN_WINDOW;
 pub use known::{ByItself, Known};

@@ -8,10 +8,10 @@ use super::known::{IN_WINDOW, Known};
 use super::rehearsal::Progress;
 use super::state::{HOLD_PATIENCE, State, action, answer, fail, tell, token};
 use crate::api::{RequestState, RequestStatus, UpgradeAction, UpgradePhase};
+use crate::contract::time::seconds;
 use crate::contract::upgrade::{Lineage, RehearsalRun, Rehearsed, Stage, Upgrade, UpgradeState};
 use crate::contract::upgrade_step::refusal;
 use crate::operator::observe::pods::DatabasePod;
-use crate::operator::status::condition::seconds;
 
 /// How many Jobs of a rehearsal may be ended from outside until the request fails.
 const JOBS: u32 = 2;
