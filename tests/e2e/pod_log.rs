@@ -18,10 +18,13 @@ pub async fn text(sandbox: &Sandbox, pod: &str) -> String {
     sandbox.api::<Pod>().logs(pod, &parameters).await.expect("the pod's log")
 }
 
-/// The lines that are JSON; the others are an error, but for a last one that is still written.
+/// The lines that are JSON; the others are an error, but for a last one that is still written, and a first one that is
+/// the rest of a line: containerd divides the line that it is reading when the kubelet begins another file.
 pub fn lines(text: &str) -> Result<Vec<Value>, String> {
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    let parsed = whole.lines().map(|line| serde_json::from_str(line).map_err(|error| format!("{error}: {line}")));
+    let is_rest = |(number, line): &(usize, &str)| *number == 0 && !line.starts_with('{');
+    let parsed = whole.lines().enumerate().filter(|line| !is_rest(line)).map(|(_, line)| line);
+    let parsed = parsed.map(|line| serde_json::from_str(line).map_err(|error| format!("{error}: {line}")));
     parsed.collect()
 }
 
