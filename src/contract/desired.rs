@@ -341,6 +341,7 @@ mod tests {
                 limit_seconds: 60,
                 rehearsal: None,
                 warnings: Vec::new(),
+                rehearsed: None,
             };
             Desired { upgrade: Some(Box::new(upgrade)), ..Desired::sample() }
         };

@@ -33,6 +33,24 @@ pub struct Upgrade {
     /// [`Rehearsed::warnings`], from the second stage on; absent from an earlier operator.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// The times of the rehearsal, from the second stage on, for an operator that ended before status had them; absent from
+    /// an earlier operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsed: Option<RehearsedTimes>,
+}
+
+/// How long a rehearsal took.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RehearsedTimes {
+    /// The upgrade itself, in seconds: the expected outage.
+    pub seconds: i64,
+    /// The backup that was restored for it; none: a copy of the pod's data was upgraded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<String>,
+    /// All of the Job, in seconds; only with a backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_seconds: Option<i64>,
 }
 
 /// The Job of a rehearsal.

@@ -29,7 +29,8 @@ use crate::harness::Sandbox;
 const QUIET: Duration = Duration::from_millis(700);
 /// The same in a run that others are compared with.
 const VERY_QUIET: Duration = Duration::from_secs(3);
-const BETWEEN_LOOKS: Duration = Duration::from_millis(400);
+/// Between two looks, first and at most: most of a case is spent in waiting for what takes many seconds.
+const BETWEEN_LOOKS: [Duration; 2] = [Duration::from_millis(400), Duration::from_secs(3)];
 /// How much of the operator's log a failure shows.
 const LINES: usize = 15;
 
@@ -114,7 +115,7 @@ impl Place {
     async fn new(bench: &Bench, desk: &Desk, resync_seconds: u64) -> Self {
         let sandbox = bench.namespace().await;
         let (gate, pulse) = (Arc::new(Gate::new()), Arc::new(Pulse::default()));
-        let agents = Agents::of(&bench.cluster.client, &sandbox.namespace);
+        let agents = Agents::of(&sandbox.namespace);
         let mut proxies = Vec::new();
         let mut open = async |address: std::net::IpAddr, upstream: &Upstream| {
             let listener = TcpListener::bind((address, 0)).await.expect("a port for a proxy");
@@ -169,13 +170,14 @@ impl Place {
     async fn end(&self, scenario: Scenario, expected: &Expected<'_>, words: &Words) -> Result<End, String> {
         let began = Instant::now();
         let patience = scenario.patience();
-        let mut problem = String::new();
+        let (mut problem, [mut pause, longest]) = (String::new(), BETWEEN_LOOKS);
         while began.elapsed() < patience {
             match self.look(scenario, expected, words).await {
                 Ok(end) => return Ok(end),
                 Err(seen) => problem = seen,
             }
-            tokio::time::sleep(BETWEEN_LOOKS).await;
+            tokio::time::sleep(pause).await;
+            pause = pause.mul_f64(1.2).min(longest);
         }
         Err(format!("not within {} s: {problem}", patience.as_secs()))
     }

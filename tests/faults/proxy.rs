@@ -132,12 +132,12 @@ impl Proxy {
         let answer = match self.gate.meet(actor, &call) {
             None => self.forward(head, body).await,
             Some(Fault::BeforeSend) => {
-                self.kill(actor, peer).await;
+                self.kill(actor, peer);
                 Err(NoAnswer::Ordered)
             }
             Some(Fault::AfterCommit) => {
                 self.forward_whole(head, body).await?;
-                self.kill(actor, peer).await;
+                self.kill(actor, peer);
                 Err(NoAnswer::Ordered)
             }
             Some(Fault::Conflict) => Ok(self.conflict()),
@@ -174,10 +174,10 @@ impl Proxy {
         Ok(())
     }
 
-    async fn kill(&self, actor: Actor, peer: IpAddr) {
+    fn kill(&self, actor: Actor, peer: IpAddr) {
         match actor {
             Actor::Operator => self.operator.kill(),
-            Actor::Agent | Actor::AgentInPostgres => self.agents.kill(peer).await,
+            Actor::Agent | Actor::AgentInPostgres => self.agents.kill(peer),
         }
     }
 

@@ -28,7 +28,7 @@ pub async fn watch(agents: Agents, gate: Arc<Gate>) {
     let mut known: Vec<Agent> = Vec::new();
     let mut stands = JoinSet::new();
     loop {
-        for agent in agents.living().await {
+        for agent in agents.living() {
             if !known.contains(&agent) {
                 known.push(agent.clone());
                 stands.spawn(stand_before(agent, gate.clone()));
@@ -53,11 +53,15 @@ async fn stand_before(agent: Agent, gate: Arc<Gate>) {
         (folder.join(format!(".s.PGSQL.{POSTGRES_PORT}")), folder.join(format!(".behind.{}", agent.pid)));
     let mut ours = None;
     let mut connections = JoinSet::new();
-    while agent.lives() {
+    loop {
+        let there = std::fs::metadata(&socket).ok();
+        let is_known = there.as_ref().is_some_and(|there| Some(there.ino()) == ours);
+        // Another process may have its number.
+        if !is_known && !agent.lives() {
+            return;
+        }
         // A starting server creates its own again.
-        if let Ok(there) = std::fs::metadata(&socket)
-            && Some(there.ino()) != ours
-        {
+        if let Some(there) = there.filter(|_| !is_known) {
             let _ = std::fs::remove_file(&behind);
             let listener = UnixListener::bind(&behind).expect("a socket beside the server's");
             std::fs::set_permissions(&behind, Permissions::from_mode(0o777)).expect("a socket for all");

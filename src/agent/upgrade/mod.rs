@@ -307,6 +307,7 @@ mod tests {
             limit_seconds: 60,
             rehearsal: None,
             warnings: Vec::new(),
+            rehearsed: None,
         }
     }
 

@@ -298,6 +298,7 @@ fn an_outage_for_a_restore_or_an_upgrade_is_told_as_such_however_long_it_lasts()
         limit_seconds: 120,
         rehearsal: None,
         warnings: Vec::new(),
+        rehearsed: None,
     };
     let restore = |stage| InPlace {
         id: "t".to_owned(),

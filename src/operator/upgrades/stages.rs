@@ -9,7 +9,7 @@ use super::rehearsal::Progress;
 use super::state::{HOLD_PATIENCE, State, action, answer, fail, tell, token};
 use crate::api::{RequestState, RequestStatus, UpgradeAction, UpgradePhase};
 use crate::contract::time::seconds;
-use crate::contract::upgrade::{Lineage, RehearsalRun, Rehearsed, Stage, Upgrade, UpgradeState};
+use crate::contract::upgrade::{Lineage, RehearsalRun, Rehearsed, RehearsedTimes, Stage, Upgrade, UpgradeState};
 use crate::contract::upgrade_step::refusal;
 use crate::operator::observe::pods::DatabasePod;
 
@@ -95,6 +95,7 @@ pub fn start(known: &Known<'_>, state: &mut State) {
             store: Some(store.to_owned()),
         }),
         warnings: Vec::new(),
+        rehearsed: None,
     });
     if let Some(status) = state.status.as_mut().filter(|_| stage == Stage::Hold) {
         status.phase = UpgradePhase::Stopping;
@@ -116,6 +117,7 @@ pub fn advance(known: &Known<'_>, state: &mut State) {
             None => start(known, state),
         };
     };
+    recall(state, &current);
     let pod = known.pods.iter().find(|pod| pod.name == current.pod);
     let reported = |pod: &DatabasePod| {
         let reported = pod.report.as_ref()?.upgrade.as_deref()?.clone();
@@ -247,11 +249,12 @@ fn follow_job(known: &Known<'_>, state: &mut State, current: Upgrade, has_room: 
 /// The rehearsal has succeeded: its result for a check, the next stage for an upgrade.
 fn rehearsed(known: &Known<'_>, state: &mut State, current: Upgrade, found: &Rehearsed, backup: Option<&String>) {
     let seconds = found.seconds;
-    if let Some(status) = &mut state.status {
-        status.rehearsal_seconds = i64::try_from(seconds).ok();
-        status.rehearsed_backup = backup.cloned();
-        status.rehearsal_job_seconds = backup.map(|_| known.now.duration_since(current.since).as_secs());
-    }
+    let times = RehearsedTimes {
+        seconds: i64::try_from(seconds).unwrap_or(i64::MAX),
+        backup: backup.cloned(),
+        job_seconds: backup.map(|_| known.now.duration_since(current.since).as_secs()),
+    };
+    record(state, &times);
     let what = backup.map_or_else(|| "a copy was".to_owned(), |label| format!("the backup {label} was restored, and"));
     let message = format!(
         "{what} upgraded to PostgreSQL {} in {seconds} s, of which pg_upgrade took {} s: the database will be unavailable \
@@ -279,8 +282,30 @@ fn rehearsed(known: &Known<'_>, state: &mut State, current: Upgrade, found: &Reh
     let limit_seconds = SHORTEST_LIMIT.max(seconds.saturating_mul(LIMIT_FACTOR));
     // The messages of the next stages replace this one.
     let warnings = found.warnings.clone();
-    state.desired =
-        Some(Upgrade { stage: Stage::Hold, since: known.now, limit_seconds, rehearsal: None, warnings, ..current });
+    let (stage, since, rehearsed) = (Stage::Hold, known.now, Some(times));
+    state.desired = Some(Upgrade { stage, since, limit_seconds, rehearsal: None, warnings, rehearsed, ..current });
+}
+
+/// Status as it was to be when the stage began: the operator may have ended, or been refused, between the two.
+fn recall(state: &mut State, current: &Upgrade) {
+    if let Some(times) = &current.rehearsed {
+        record(state, times);
+    }
+    if let Some(status) = &mut state.status {
+        status.phase = match current.stage {
+            Stage::Rehearse => UpgradePhase::Rehearsing,
+            Stage::Hold => UpgradePhase::Stopping,
+            Stage::Switch => UpgradePhase::Switching,
+        };
+    }
+}
+
+fn record(state: &mut State, times: &RehearsedTimes) {
+    if let Some(status) = &mut state.status {
+        status.rehearsal_seconds = Some(times.seconds);
+        status.rehearsed_backup.clone_from(&times.backup);
+        status.rehearsal_job_seconds = times.job_seconds;
+    }
 }
 
 /// The warnings of a rehearsal, as the next part of a message.

@@ -583,6 +583,30 @@ fn with_a_backup_a_job_rehearses_and_its_times_are_the_announced_outage() {
 }
 
 #[test]
+fn what_a_rehearsal_found_is_not_lost_with_a_status_that_was_not_written() {
+    let mut scene = Scene::with_backup(UpgradeAction::Start);
+    scene.report(0, UpgradeState::HasRoom);
+    let before = scene.state.status.clone();
+    scene.job(by_job());
+    let times = |scene: &Scene| {
+        let status = scene.state.status.clone().expect("a status");
+        (status.rehearsal_seconds, status.rehearsed_backup, status.rehearsal_job_seconds)
+    };
+    let told = times(&scene);
+    assert_eq!(told, (Some(40), Some("20261129-030000F".to_owned()), Some(90)));
+    // The agents have the next stage, and the operator ended before status had the result.
+    scene.state.status = before.clone();
+    scene.step();
+    assert_eq!((times(&scene), scene.phase()), (told.clone(), UpgradePhase::Stopping));
+    // The pooler holds the queries only if it knows for how long.
+    scene.report(1, UpgradeState::Held);
+    scene.state.status = before;
+    scene.step();
+    assert_eq!((times(&scene), scene.phase(), scene.stage()), (told, UpgradePhase::Switching, Some(Stage::Switch)));
+    assert!(scene.state.exchange(None, 60).is_some());
+}
+
+#[test]
 fn a_job_that_was_ended_is_repeated_once_and_a_failure_ends_the_stage() {
     let mut scene = Scene::with_backup(UpgradeAction::Start);
     let id = scene.state.desired.as_ref().map(|upgrade| upgrade.id.clone());
