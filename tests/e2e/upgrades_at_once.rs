@@ -77,6 +77,22 @@ async fn is_stopped(sandbox: &Sandbox, name: &str, words: &[&str]) {
     exec(sandbox, name, &format!("! test -e {VOLUME}/pgdata.former")).await;
 }
 
+/// A policy and a function that would do something else on the new version stop the upgrade, each by its name.
+async fn meanings_stop_it(sandbox: &Sandbox) {
+    let policy = "CREATE TABLE mail (id int, address citext); ALTER TABLE mail ENABLE ROW LEVEL SECURITY; \
+                  CREATE POLICY own ON mail USING (address IS NOT DISTINCT FROM current_user::citext); \
+                  CREATE VIEW alike AS SELECT m.id FROM mail m JOIN mail n ON m.address = n.address";
+    as_owner(sandbox, "shop", policy).await;
+    is_stopped(sandbox, "shop", &["for policy own on public.mail: without operator public.=(public.citext"]).await;
+    let function = "DROP POLICY own ON mail; CREATE FUNCTION mail(id int) RETURNS SETOF mail \
+                    BEGIN ATOMIC SELECT * FROM mail WHERE mail.id = $1; END";
+    as_owner(sandbox, "shop", function).await;
+    is_stopped(sandbox, "shop", &["for function public.mail(integer): without parameter 1"]).await;
+    let alias = "CREATE OR REPLACE FUNCTION mail(id int) RETURNS SETOF mail \
+                 BEGIN ATOMIC SELECT * FROM mail m WHERE m.id = $1; END";
+    as_owner(sandbox, "shop", alias).await;
+}
+
 /// The upgrade of one, to its end.
 async fn is_made(sandbox: &Sandbox, name: &str) {
     let (done, said) = ask(sandbox, &["upgrade", name, "--yes"]).await;
@@ -91,7 +107,9 @@ fn two_databases_of_a_node_are_upgraded_at_once_after_what_stopped_them() {
     }
     let _restarts = restarts::excluded();
     shared("at-once", async |sandbox: Arc<Sandbox>| {
-        with_notes(&sandbox, spec()).await;
+        let mut with_citext = spec();
+        with_citext["postgres"]["extensions"] = json!([{"name": "citext"}]);
+        with_notes(&sandbox, with_citext).await;
         let node_of_both = node(&sandbox, "shop").await;
         create_beside(&sandbox, &node_of_both).await;
         for name in BOTH {
@@ -118,6 +136,7 @@ fn two_databases_of_a_node_are_upgraded_at_once_after_what_stopped_them() {
             is_stopped(&sandbox, "full", &["the volume has", "spec.storage.size"]),
         );
         as_owner(&sandbox, "shop", "DROP TABLE odd").await;
+        meanings_stop_it(&sandbox).await;
         exec(&sandbox, "full", &format!("rm {VOLUME}/ballast")).await;
 
         let writers = BOTH.map(|name| (name, Writer::start(sandbox.clone(), name)));

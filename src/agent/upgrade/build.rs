@@ -10,7 +10,7 @@ use tokio::process::Command;
 use super::collations::{self, Versions};
 use super::functions::{DISARM, FINGERPRINT, RESTORE};
 use super::private::{self, SOCKET};
-use super::{published, words};
+use super::{meanings, published, words};
 use crate::agent::environment::Environment;
 use crate::agent::initialise::INITDB;
 use crate::agent::{memory, settings};
@@ -121,21 +121,37 @@ pub async fn upgrade(server: &Server<'_>, from: u16, to: u16) -> Result<Built, S
     settings::write_restored(server.names, server.desired, upgraded).map_err(io)?;
     settings::check_within(upgraded, server.desired, server.memory).await.map_err(io)??;
     let after = check(upgraded, to, &versions).await?;
-    if before != after {
+    let counts = |contents: &[Content]| contents.iter().map(Content::counts).collect::<Vec<_>>();
+    let (counted, counted_after) = (counts(&before), counts(&after));
+    if counted != counted_after {
         return Err(format!(
-            "the upgraded copy has other relations or functions than the database: {before:?}, then {after:?}"
+            "the upgraded copy has other relations or functions than the database: {counted:?}, then {counted_after:?}"
         ));
+    }
+    for (before, after) in before.iter().zip(&after) {
+        meanings::check(&before.database, &before.uses, &after.uses)?;
     }
     let control = crate::restore::control::read(upgraded)?;
     Ok(Built { upgrade, warnings, system_identifier: control.system_identifier })
 }
 
-/// The databases with the number of their relations, and their functions.
-type Contents = Vec<(String, i64, String)>;
+/// What a database has.
+struct Content {
+    database: String,
+    relations: i64,
+    functions: String,
+    uses: meanings::Uses,
+}
+
+impl Content {
+    fn counts(&self) -> (String, i64, String) {
+        (self.database.clone(), self.relations, self.functions.clone())
+    }
+}
 
 /// The copy before the upgrade.
 struct Prepared {
-    contents: Contents,
+    contents: Vec<Content>,
     versions: Versions,
     warnings: Vec<String>,
 }
@@ -161,7 +177,7 @@ async fn unchecked(from: u16, to: u16) -> Result<Vec<String>, String> {
 }
 
 /// Starts the new directory with the settings that it will have but for memory, where nobody can connect.
-async fn check(folder: &Path, major: u16, versions: &Versions) -> Result<Contents, String> {
+async fn check(folder: &Path, major: u16, versions: &Versions) -> Result<Vec<Content>, String> {
     let server = private::start(folder, major, &[CATALOG]).await?;
     let contents = contents(RESTORE, None).await;
     let written = collations::write(versions).await;
@@ -170,7 +186,7 @@ async fn check(folder: &Path, major: u16, versions: &Versions) -> Result<Content
 }
 
 /// What each database has, between two statements in each.
-async fn contents(before: &str, after: Option<&str>) -> Result<Contents, String> {
+async fn contents(before: &str, after: Option<&str>) -> Result<Vec<Content>, String> {
     let mut contents = Vec::new();
     for database in private::databases().await? {
         let connection = private::connect(&database).await?;
@@ -181,7 +197,9 @@ async fn contents(before: &str, after: Option<&str>) -> Result<Contents, String>
         if let Some(after) = after {
             connection.client.batch_execute(after).await.map_err(of_database)?;
         }
-        contents.push((database.clone(), relations.get(0), functions.get(0)));
+        let uses = meanings::read(&connection.client).await.map_err(of_database)?;
+        let (relations, functions) = (relations.get(0), functions.get(0));
+        contents.push(Content { database, relations, functions, uses });
     }
     Ok(contents)
 }

@@ -7,6 +7,7 @@
 mod build;
 mod collations;
 pub mod functions;
+mod meanings;
 mod named;
 mod private;
 mod published;
