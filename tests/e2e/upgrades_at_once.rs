@@ -144,6 +144,7 @@ fn two_databases_of_a_node_are_upgraded_at_once_after_what_stopped_them() {
             writer.goes_on(20).await;
         }
         tokio::join!(is_made(&sandbox, "shop"), is_made(&sandbox, "full"));
+        as_owner(&sandbox, "shop", "DROP FUNCTION mail; DROP TABLE mail CASCADE").await;
         let (one, other) = (upgrade(&sandbox, "shop").await, upgrade(&sandbox, "full").await);
         let span = |upgrade: &UpgradeStatus| {
             let started = upgrade.last_request.as_ref().map(|request| request.started_at.0).expect("a start");
