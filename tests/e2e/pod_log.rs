@@ -22,7 +22,7 @@ pub async fn text(sandbox: &Sandbox, pod: &str) -> String {
 /// the rest of a line: containerd divides the line that it is reading when the kubelet begins another file.
 pub fn lines(text: &str) -> Result<Vec<Value>, String> {
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    let is_rest = |(number, line): &(usize, &str)| *number == 0 && !line.starts_with('{');
+    let is_rest = |(number, line): &(usize, &str)| *number == 0 && !line.starts_with('{') && line.ends_with('}');
     let parsed = whole.lines().enumerate().filter(|line| !is_rest(line)).map(|(_, line)| line);
     let parsed = parsed.map(|line| serde_json::from_str(line).map_err(|error| format!("{error}: {line}")));
     parsed.collect()

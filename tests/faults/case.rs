@@ -170,16 +170,17 @@ impl Place {
     async fn end(&self, scenario: Scenario, expected: &Expected<'_>, words: &Words) -> Result<End, String> {
         let began = Instant::now();
         let patience = scenario.patience();
-        let (mut problem, [mut pause, longest]) = (String::new(), BETWEEN_LOOKS);
-        while began.elapsed() < patience {
+        let [mut pause, longest] = BETWEEN_LOOKS;
+        loop {
+            let is_last = began.elapsed() >= patience;
             match self.look(scenario, expected, words).await {
                 Ok(end) => return Ok(end),
-                Err(seen) => problem = seen,
+                Err(problem) if is_last => return Err(format!("not within {} s: {problem}", patience.as_secs())),
+                Err(_) => {}
             }
             tokio::time::sleep(pause).await;
             pause = pause.mul_f64(1.2).min(longest);
         }
-        Err(format!("not within {} s: {problem}", patience.as_secs()))
     }
 
     async fn look(&self, scenario: Scenario, expected: &Expected<'_>, words: &Words) -> Result<End, String> {

@@ -11,7 +11,9 @@ use tokio_postgres::Client;
 use super::named::Named;
 
 /// Objects with what they use: operators as their dependencies have them, which PostgreSQL derives from the parsed form
-/// and keeps of all but its own, and parameters as the parsed bodies have them.
+/// and keeps of all but its own, and parameters as the parsed bodies have them. Without foreign keys, whose operators are
+/// those of the index, and whose names in partitions are chosen anew; and without what a session had for itself in the
+/// copied database, which `pg_dump` leaves out.
 const QUERY: &str = "
     SELECT f.type || ' ' || f.identity, u.type || ' ' || u.identity
     FROM pg_catalog.pg_depend d
@@ -19,13 +21,17 @@ const QUERY: &str = "
          CROSS JOIN LATERAL pg_catalog.pg_identify_object(d.refclassid, d.refobjid, 0) AS u
     WHERE d.refclassid = 'pg_catalog.pg_operator'::pg_catalog.regclass AND d.deptype IN ('n', 'a')
       AND d.classid <> ALL ('{pg_catalog.pg_amop,pg_catalog.pg_operator}'::pg_catalog.regclass[])
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c
+                      WHERE d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND c.oid = d.objid
+                        AND c.contype = 'f')
+      AND f.identity !~ '\\mpg_temp(_[0-9]+)?[.]' AND u.identity IS NOT NULL
     UNION
     SELECT f.type || ' ' || f.identity, 'parameter ' || m[1]
     FROM pg_catalog.pg_proc p
          CROSS JOIN LATERAL pg_catalog.regexp_matches(p.prosqlbody::pg_catalog.text,
                                                       '[{]PARAM :paramkind 0 :paramid ([0-9]+)', 'g') AS m
          CROSS JOIN LATERAL pg_catalog.pg_identify_object('pg_catalog.pg_proc'::pg_catalog.regclass, p.oid, 0) AS f
-    WHERE p.prosqlbody IS NOT NULL AND p.oid >= 16384";
+    WHERE p.prosqlbody IS NOT NULL AND p.oid >= 16384 AND f.identity !~ '\\mpg_temp(_[0-9]+)?[.]'";
 /// How many objects a message names.
 const NAMED: usize = 3;
 /// How much it has of each name, in characters: that of a function has its arguments.
